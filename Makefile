@@ -1,0 +1,105 @@
+# The tiers, named once. Each works from a fresh clone with Python 3.11 or newer, make and git.
+#
+#   make setup          development environment in .venv (newest Airflow)
+#   make check          ruff, mypy --strict, import contracts
+#   make test           unit tests, no scheduler, on the newest and on the lowest Airflow
+#   make test-airflow   scenarios on a real scheduler and triggerer
+#   make demo           the example DAGs on a real Airflow against the emulator, with a table at the end
+#   make demo-ui        the same, left running for a browser
+#   make fix            lets ruff correct and format
+#   make constraints    resolves constraints*.txt anew (maintainers)
+#   make clean          removes what the others made
+#
+# PYTHON=python3.12 make setup   chooses the interpreter.   ARGS="-k name" make test-newest   passes arguments to pytest.
+
+PYTHON ?= python3
+ARGS   ?=
+
+NEWEST  := .venv
+LOWEST  := .venv-2.11
+BIN     := $(NEWEST)/bin
+UV      := $(BIN)/uv
+# Airflow must never read, or write to, the configuration of the person who runs this.
+AIRFLOW := env -u AIRFLOW_CONFIG -u PYTHONPATH -u VIRTUAL_ENV AIRFLOW_HOME="$(CURDIR)/.airflow"
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# $(call timed,name,command): runs the command, says how long it took, keeps its exit status.
+timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
+	echo "$(1): $$( [ $$status = 0 ] && echo ok || echo FAILED ) after $$(( $$(date +%s) - begin )) s"; exit $$status
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-lowest check contracts fix test test-newest test-lowest test-airflow coverage demo demo-ui \
+	constraints clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# --------------------------------------------------------------------------------------------------- environments
+
+setup: $(NEWEST)/.installed
+setup-lowest: $(LOWEST)/.installed
+
+$(UV): | constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("make: needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; choose another with PYTHON=...")'
+	@echo "setup: $(NEWEST) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(NEWEST)
+	@$(BIN)/python -m pip install -q -c constraints.txt uv
+
+$(NEWEST)/.installed: pyproject.toml constraints.txt $(UV)
+	$(call timed,setup,$(UV) pip install -q --python $(BIN)/python -c constraints.txt -b constraints.txt -e . --group dev)
+	@touch $@
+
+# The lowest Airflow knows no Python above 3.12: take the chosen one if it fits, else any that does.
+$(LOWEST)/.installed: pyproject.toml constraints-2.11.txt $(UV)
+	@[ -x $(LOWEST)/bin/python ] || $(UV) venv -q --no-project \
+		--python "$$($(PYTHON) -c 'import sys; print(sys.executable if sys.version_info < (3, 13) else "<3.13,>=3.11")')" $(LOWEST)
+	$(call timed,setup-lowest,$(UV) pip install -q --python $(LOWEST)/bin/python -c constraints-2.11.txt -e . --group test)
+	@touch $@
+
+# ---------------------------------------------------------------------------------------------------------- tiers
+
+check: setup
+	$(call timed,check,set -e; \
+		$(BIN)/ruff check --quiet .; \
+		$(BIN)/ruff format --quiet --check .; \
+		$(BIN)/mypy; \
+		PYTHONPATH= $(BIN)/lint-imports | tail -n 12)
+
+fix: setup
+	@$(BIN)/ruff check --fix --exit-zero .
+	@$(BIN)/ruff format .
+
+test: test-newest test-lowest
+
+test-newest: setup
+	$(call timed,test (newest Airflow),$(AIRFLOW)/newest $(BIN)/python -m pytest -q $(ARGS))
+
+test-lowest: setup-lowest
+	$(call timed,test (Airflow 2.11),$(AIRFLOW)/lowest $(LOWEST)/bin/python -m pytest -q $(ARGS))
+
+coverage: setup
+	$(call timed,coverage,$(AIRFLOW)/newest $(BIN)/coverage run -m pytest -q $(ARGS) && $(BIN)/coverage report)
+
+test-airflow: setup
+	$(call timed,test-airflow,$(AIRFLOW)/scenarios $(BIN)/python -m pytest -q -m airflow $(ARGS) tests/airflow)
+
+# ----------------------------------------------------------------------------------------------------- maintenance
+
+CONSTRAIN = $(UV) pip compile -q --python $(BIN)/python --no-sources --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+
+# Newest of everything for the newest Airflow; for the lowest, the lower bounds of pyproject.toml amid the packages of that
+# Airflow's time, with today's test tools. `arch` is installed for its data alone, without its dependencies.
+constraints: $(UV)
+	$(CONSTRAIN) --upgrade pyproject.toml --group dev -o $(NEWEST)/newest.txt
+	$(CONSTRAIN) --upgrade --no-deps --group demo -o $(NEWEST)/demo.txt
+	sort -f $(NEWEST)/newest.txt $(NEWEST)/demo.txt > constraints.txt
+	$(CONSTRAIN) --upgrade --resolution lowest-direct --exclude-newer 2025-06-15 pyproject.toml -o $(NEWEST)/lowest.txt
+	$(CONSTRAIN) --upgrade -c $(NEWEST)/lowest.txt pyproject.toml --group test -o constraints-2.11.txt
+
+clean:
+	rm -rf $(NEWEST) $(LOWEST) .airflow .coverage* htmlcov build dist .hypothesis \
+		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
