@@ -30,7 +30,7 @@ timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
 	echo "$(1): $$( [ $$status = 0 ] && echo ok || echo FAILED ) after $$(( $$(date +%s) - begin )) s"; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lowest check contracts fix test test-newest test-lowest test-airflow coverage demo demo-ui \
+.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow coverage demo demo-ui \
 	constraints clean
 
 help:
@@ -61,11 +61,12 @@ $(LOWEST)/.installed: pyproject.toml constraints-2.11.txt $(UV)
 # ---------------------------------------------------------------------------------------------------------- tiers
 
 check: setup
-	$(call timed,check,set -e; \
-		$(BIN)/ruff check --quiet .; \
-		$(BIN)/ruff format --quiet --check .; \
-		$(BIN)/mypy; \
-		PYTHONPATH= $(BIN)/lint-imports | tail -n 12)
+	$(call timed,check,failed=0; \
+		$(BIN)/ruff check --quiet . || failed=1; \
+		$(BIN)/ruff format --quiet --diff . || failed=1; \
+		$(BIN)/mypy --no-error-summary || failed=1; \
+		contracts=$$($(BIN)/lint-imports --no-logo) || { echo "$$contracts"; failed=1; }; \
+		exit $$failed)
 
 fix: setup
 	@$(BIN)/ruff check --fix --exit-zero .
