@@ -1,0 +1,175 @@
+"""From the names people use to the ids CML uses, and to the run somebody means.
+
+The law: a filter of CML is a hint, never a verdict. It matches substrings, case-sensitively (seen on live workspaces),
+so every answer is compared exactly here; lists are read to their last page; none or several is an error that
+lists the candidates.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from airflow_provider_cml.api.models import Job, JobRun, Page, Project
+    from airflow_provider_cml.api.wire import Exchange
+
+T = TypeVar("T")
+
+_ID = re.compile(r"[a-z0-9]{4}(-[a-z0-9]{4}){3}")
+SINGLE_LOOKS = 10
+"""Runs that are asked one by one where a list shows no environments."""
+_SHOWN = 10
+"""Candidates an error lists at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobIds:
+    """A job by CML's ids, ready to be asked about without another look-up."""
+
+    project_id: str
+    job_id: str
+
+
+def is_id(text: str) -> bool:
+    """Whether CML made this text: ids of projects and jobs are four groups of four, 19 characters in all."""
+    return _ID.fullmatch(text) is not None
+
+
+def all_pages(ask: Callable[[str], Exchange[Page[T]]]) -> Exchange[list[T]]:
+    """The items of all pages. `ask` gets the page's token, "" for the first.
+
+    :raises CmlProtocolError: CML gives a token it gave before: the list would never end.
+    """
+    items: list[T] = []
+    token = ""
+    seen = {token}
+    while True:
+        page = yield from ask(token)
+        items.extend(page.items)
+        token = page.next_page_token
+        if not token:
+            return items
+        if token in seen:
+            message = "CML answered a list whose pages repeat: the same page token came twice."
+            raise CmlProtocolError(message)
+        seen.add(token)
+
+
+def find_job_ids(project: str, job: str) -> Exchange[JobIds]:
+    """The ids of a job given by ids or names; ids cost no request.
+
+    :param project: id, `owner/name`, `owner/slug`, or a name only one visible project has.
+    :param job: id, or the exact name.
+    """
+    project_id = project if is_id(project) else (yield from find_project(project)).id
+    job_id = job if is_id(job) else (yield from find_job(project_id, job, project)).id
+    return JobIds(project_id, job_id)
+
+
+def find_project(text: str) -> Exchange[Project]:
+    """The one project that `text` means: an id, `owner/name`, `owner/slug`, or a unique name.
+
+    Public projects of others are included: CML leaves them out of lists unless asked.
+    """
+    if is_id(text):
+        return (yield from v2.get_project(text))
+    owner, _, name = text.rpartition("/")
+    if not name:
+        message = f"project: {text!r} names no project; give its id, 'owner/name' or a unique name."
+        raise CmlLookupError(message)
+    hint = {"owner.username": owner} if owner else {"name": name}
+    for search_filter in (hint, None):
+        # The second, unfiltered listing is for workspaces whose filter differs, for slugs, and for the candidates.
+        projects = yield from all_pages(
+            lambda token, chosen=search_filter: v2.list_projects(  # type: ignore[misc]
+                search_filter=chosen, include_public_projects=True, page_token=token
+            )
+        )
+        mine = [found for found in projects if not owner or found.owner.casefold() == owner.casefold()]
+        matches = [found for found in mine if found.name == name] or [found for found in mine if found.slug == name]
+        if matches:
+            return _only(matches, "project", text, lambda found: f"{found.owner}/{found.slug} ({found.id})")
+    raise _nothing("project", text, [f"{found.owner}/{found.slug or found.name}" for found in projects])
+
+
+def find_job(project_id: str, name: str, project: str | None = None) -> Exchange[Job]:
+    """The one job of a project with exactly this name. `project` is how the user called it, for the messages."""
+    where = f" in project {project or project_id}"
+    for search_filter in ({"name": name}, None):
+        jobs = yield from all_pages(
+            lambda token, chosen=search_filter: v2.list_jobs(  # type: ignore[misc]
+                project_id, search_filter=chosen, page_token=token
+            )
+        )
+        matches = [found for found in jobs if found.name == name]
+        if matches:
+            return _only(matches, "job", name, lambda found: found.id, where)
+    is_number = name.isascii() and name.isdigit()
+    hint = " The number in a job's address is for API v1 only; v2 takes the job's id or its name." if is_number else ""
+    raise _nothing("job", name, [found.name for found in jobs], where, hint)
+
+
+def find_job_run_by_key(ids: JobIds, key: str) -> Exchange[JobRun | None]:
+    """The newest run that carries this run key, or None. A run that was skipped counts only if no other carries it.
+
+    Where a list shows no environments (they are confirmed for create and get only), the newest runs are asked one
+    by one.
+    """
+    skipped: JobRun | None = None
+    asked = 0
+    for run in (yield from _newest_runs(ids)):
+        shown = run
+        if not run.echoes and asked < SINGLE_LOOKS:
+            asked += 1
+            shown = yield from v2.get_job_run(ids.project_id, ids.job_id, run.id)
+        if shown.run_key == key:
+            if shown.status.is_executed:
+                return shown
+            skipped = skipped or shown
+    return skipped
+
+
+def find_newest_job_run(ids: JobIds, since: datetime) -> Exchange[JobRun | None]:
+    """The newest run created at or after `since` that was not skipped, or None."""
+    for run in (yield from _newest_runs(ids)):
+        if run.created_at is not None and run.created_at >= since and run.status.is_executed:
+            return run
+    return None
+
+
+def _newest_runs(ids: JobIds) -> Exchange[list[JobRun]]:
+    """The newest runs, a hundred at least if there are so many, however small CML makes its pages."""
+    runs: list[JobRun] = []
+    token = ""
+    while len(runs) < v2.PAGE_SIZE:
+        page = yield from v2.list_job_runs(ids.project_id, ids.job_id, page_token=token)
+        runs.extend(page.items)
+        if not page.next_page_token or page.next_page_token == token:
+            break
+        token = page.next_page_token
+    return runs
+
+
+def _only(matches: Sequence[T], noun: str, text: str, show: Callable[[T], str], where: str = "") -> T:
+    if len(matches) == 1:
+        return matches[0]
+    listed = ", ".join(sorted(show(found) for found in matches)[:_SHOWN])
+    message = f"{noun}: {len(matches)} {noun}s are called {text!r}{where}: {listed}. Give the id of the one you mean."
+    raise CmlLookupError(message)
+
+
+def _nothing(noun: str, text: str, names: Sequence[str], where: str = "", hint: str = "") -> CmlLookupError:
+    known = sorted(set(names))
+    near = difflib.get_close_matches(text, known, n=_SHOWN, cutoff=0.4) or known[:_SHOWN]
+    more = f" and {len(known) - len(near)} more" if len(known) > len(near) else ""
+    seen = f"There are: {', '.join(near)}{more}." if near else f"The key's user can see no {noun} there."
+    return CmlLookupError(f"{noun}: no {noun} is called {text!r}{where}.{hint} {seen}")

@@ -1,0 +1,80 @@
+"""What is to be started, and what came of it: the nouns of `starting`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_cml.api.conversations.finding import JobIds
+    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.api.run_key import RunKey
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A wish to run a job once.
+
+    :param ids: the job.
+    :param key: the start's key, without the number of the POST.
+    :param environment: variables of the run, the key not among them; kept out of `repr`.
+    :param arguments: reaches the script as JOB_ARGUMENTS.
+    :param durable: carry on with the run of an earlier try; without, only runs of this very try are ours.
+    :param stop_former: stop what a clear left behind; without, it is waited for like anybody's run.
+    :param wait_when_busy: wait for a busy job; without, the conversation ends with `Busy`.
+    :param busy_timeout: seconds to wait for a busy job and for former runs to stop; None is without limit.
+    :param poll_interval: the longest gap between two looks at a busy job, seconds.
+    :param settled: the earlier try is known to be at least SETTLE seconds gone.
+    :param excluded: runs whose end is not to be taken for this try's result.
+    """
+
+    ids: JobIds
+    key: RunKey
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    arguments: str | None = None
+    durable: bool = True
+    stop_former: bool = True
+    wait_when_busy: bool = True
+    busy_timeout: float | None = None
+    poll_interval: float = 30.0
+    settled: bool = False
+    excluded: frozenset[str] = frozenset()
+
+    def is_of_my_try(self, key: RunKey) -> bool:
+        """Whether this very try, in this process or a stale one, sent the start with `key`."""
+        return key.attempt == self.key.attempt
+
+    def is_of_my_task(self, key: RunKey) -> bool:
+        """Whether any try of this task instance sent it."""
+        return key.identity == self.key.identity
+
+
+class Origin(StrEnum):
+    """How a run came to be this try's."""
+
+    STARTED = "started"
+    FOUND = "found after a lost answer"
+    CARRIED_ON = "carried on"
+    SUCCEEDED_BEFORE = "had succeeded before"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run is ours. `key` is the one it carries; `losses` how many answers this try lost on the way."""
+
+    run: JobRun
+    origin: Origin
+    key: RunKey
+    losses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The job takes no start now: because of `run`, or, without one, for the reason in words."""
+
+    reason: str
+    run: JobRun | None = None
+    timed_out: bool = False

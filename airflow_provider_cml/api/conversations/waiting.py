@@ -1,0 +1,181 @@
+"""Seeing a run to its end, or stopping it and seeing that.
+
+The law: "the run failed" and "we could not ask" never meet. Failures to ask are counted in time, forgotten at the first
+good answer, and end the wait, not the run. A status nobody knows is waited for with a bound, and never green.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.errors import (
+    CmlError,
+    CmlRefusedError,
+    CmlUnavailableError,
+    CmlUnauthorizedError,
+    CmlUnknownStatusError,
+    CmlWaitTimeoutError,
+)
+from airflow_provider_cml.api.run_key import RunKey
+from airflow_provider_cml.api.states import JobRunStatus
+from airflow_provider_cml.api.wire import note, now, pause
+
+if TYPE_CHECKING:
+    from airflow_provider_cml.api.conversations.finding import JobIds
+    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.api.wire import Exchange
+
+POLL_PATIENCE = 600.0
+"""Seconds of consecutive failures to ask that a wait survives."""
+UNKNOWN_BOUND = 1800.0
+"""Seconds a run may stay in a status that is neither active nor over by any word we know."""
+STOP_PATIENCE = 120.0
+"""Seconds a stop is watched for its effect."""
+STOP_GAP = 2.0
+SHORTEST_GAP = 1.0
+AGE_SHARE = 0.1
+"""The gap between two looks, as a share of the run's age: a run of a minute is told late by three seconds on average."""
+STILL_THERE = 600.0
+"""Seconds after which an unchanged status is said again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What to wait for, and for how long.
+
+    :param poll_interval: the longest gap between two looks, seconds.
+    :param timeout: seconds from now until the wait is given up; None is without limit.
+    :param age: seconds the run is old already.
+    :param first_gap: seconds before the first look.
+    """
+
+    ids: JobIds
+    run_id: str
+    poll_interval: float = 30.0
+    timeout: float | None = None
+    age: float = 0.0
+    first_gap: float = 0.0
+
+
+def gap_after(age: float, poll_interval: float) -> float:
+    """Seconds to the next look at a run that is `age` seconds old: a tenth of it, within bounds, and jittered.
+
+    The jitter keeps ten thousand waits that a restarted triggerer resumes at once from knocking at once.
+    """
+    longest = max(poll_interval, SHORTEST_GAP)
+    return min(max(age * AGE_SHARE, SHORTEST_GAP), longest) * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
+
+
+def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
+    """Look at a run until it is over, and return it as it then is, whatever its ending.
+
+    :raises CmlWaitTimeoutError: the time given is over; carries the run as last seen.
+    :raises CmlUnknownStatusError: CML has given no status we know for `UNKNOWN_BOUND` seconds.
+    :raises CmlUnavailableError: CML could not be asked for `POLL_PATIENCE` seconds in a row; the run is left alone.
+    :raises CmlRefusedError: the run cannot be seen any more.
+    """
+    began = yield from now()
+    deadline = None if wait.timeout is None else began + wait.timeout
+    run: JobRun | None = None
+    unknown_since: float | None = None
+    said_at = began
+    yield from pause(wait.first_gap if wait.timeout is None else min(wait.first_gap, max(wait.timeout, 0.0)))
+    while True:
+        moment = yield from now()
+        try:
+            seen = yield from v2.get_job_run(
+                wait.ids.project_id, wait.ids.job_id, wait.run_id, patience=POLL_PATIENCE, give_up_at=deadline
+            )
+        except CmlUnavailableError:
+            if deadline is not None and run is not None and (yield from now()) + gap_after(0, 1) >= deadline:
+                raise _timed_out(wait, run) from None
+            raise
+        moment = yield from now()
+        if run is None or seen.word != run.word:
+            yield from note(f"Run {seen.id} is {_word(seen)}.")
+            said_at = moment
+        elif moment - said_at >= STILL_THERE:
+            yield from note(f"Run {seen.id} is still {_word(seen)}.")
+            said_at = moment
+        run = seen
+        if run.status.is_over:
+            return run
+        if run.status is not JobRunStatus.UNKNOWN:
+            unknown_since = None
+        elif unknown_since is None:
+            unknown_since = moment
+        elif moment - unknown_since >= UNKNOWN_BOUND:
+            message = (
+                f"CML has called run {run.id} {_word(run)} for {UNKNOWN_BOUND / 60:.0f} minutes, which says neither that "
+                f"it is active nor that it is over. The run is left alone; look at it in CML."
+            )
+            raise CmlUnknownStatusError(message, run)
+        gap = gap_after(wait.age + moment - began, wait.poll_interval)
+        if deadline is not None:
+            if moment >= deadline:
+                raise _timed_out(wait, run)
+            gap = min(gap, deadline - moment)
+        yield from pause(gap)
+
+
+def stop_and_confirm(ids: JobIds, run_id: str, patience: float = STOP_PATIENCE) -> Exchange[JobRun]:
+    """Stop a run, once, and look until it is over. A run that is over or stopping already gets no request.
+
+    :returns: the run as last seen: over, or, if `patience` seconds did not suffice, still on its way.
+    :raises CmlError: CML could not be asked, or refused.
+    """
+    run = yield from v2.get_job_run(ids.project_id, ids.job_id, run_id)
+    if run.status.can_be_stopped:
+        try:
+            run = yield from v2.stop_job_run(ids.project_id, ids.job_id, run_id)
+        except CmlUnavailableError as error:
+            yield from note(f"The answer to stopping run {run_id} was lost. {error}", warning=True)
+        except CmlUnauthorizedError:
+            raise
+        except CmlRefusedError as error:
+            # The run may have ended between the look and the request; the next look tells.
+            yield from note(f"CML answered the stop of run {run_id} with a refusal. {error}", warning=True)
+    deadline = (yield from now()) + patience
+    while not run.status.is_over:
+        if (yield from now()) >= deadline:
+            break
+        yield from pause(STOP_GAP)
+        run = yield from v2.get_job_run(ids.project_id, ids.job_id, run_id)
+    return run
+
+
+def look_for_doubles(ids: JobIds, key: RunKey, run_id: str) -> Exchange[None]:
+    """After a lost answer: one more look before the task ends, for a second run of this very try.
+
+    CML has no idempotency key, so a start may take effect later than anybody can wait. An active second run is
+    stopped; one that is over is told as an error of the log, because it cannot be undone.
+    """
+    page = yield from v2.list_job_runs(ids.project_id, ids.job_id)
+    for run in page.items:
+        found = RunKey.parse(run.run_key)
+        if found is None or found.attempt != key.attempt or run.id == run_id or not run.status.is_executed:
+            continue
+        if run.status.can_be_stopped:
+            yield from note(f"Run {run.id} is a second run of this try, from a late start: stopping it.", warning=True)
+            try:
+                yield from v2.stop_job_run(ids.project_id, ids.job_id, run.id)
+            except CmlError as error:
+                yield from note(f"Run {run.id} could not be stopped. {error}", warning=True)
+        else:
+            yield from note(
+                f"Run {run.id} is a second run of this try and {run.status}: a start took effect after its time. "
+                f"The job has run twice for this task.",
+                warning=True,
+            )
+
+
+def _timed_out(wait: Wait, run: JobRun) -> CmlWaitTimeoutError:
+    return CmlWaitTimeoutError(f"Run {run.id} was still {_word(run)} after the {wait.timeout:g} s given to wait.", run)
+
+
+def _word(run: JobRun) -> str:
+    """The status as words: CML's own where we know none."""
+    return f"{run.status} ({run.word!r})" if run.status is JobRunStatus.UNKNOWN else str(run.status)

@@ -1,0 +1,147 @@
+"""How the way to the workspace is chosen and how its failures are named: the same for both transports.
+
+The law: the connection's word first, then the environment's (REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, HTTPS_PROXY,
+NO_PROXY), then certifi's authorities. Neither HTTP library is left to consult the environment itself: requests
+lets REQUESTS_CA_BUNDLE override an explicit choice, and ~/.netrc the credential. Nothing here writes os.environ.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import urllib.request
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from airflow_provider_cml.api.errors import CmlConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_cml.api.endpoint import Endpoint, Tls
+    from airflow_provider_cml.api.wire import Request
+
+_ISSUER_UNKNOWN = {20, 21}
+"""OpenSSL: the issuer of a certificate was not found. So it is with a private authority, and with a leaf sent alone."""
+
+
+def ca_file(tls: Tls) -> str:
+    """The file (or folder) of authorities to trust."""
+    import certifi  # noqa: PLC0415 - requests brings it; not needed at DAG parse time
+
+    if tls.ca_bundle:
+        return tls.ca_bundle
+    environment = () if tls.explicit else (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    return next((path for path in environment if path), certifi.where())
+
+
+def ssl_context(tls: Tls) -> ssl.SSLContext | bool:
+    """What aiohttp checks the workspace's certificate with."""
+    authorities = ca_file(tls)
+    is_folder = os.path.isdir(authorities)  # noqa: PTH112 - as the environment gives it: a string
+    context = ssl.create_default_context(
+        cafile=None if is_folder else authorities, capath=authorities if is_folder else None
+    )
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.client_cert:
+        context.load_cert_chain(tls.client_cert, tls.client_key)
+    return context
+
+
+def proxy_url(endpoint: Endpoint) -> str | None:
+    """The proxy to go through, with user and password in it, or None for the straight way."""
+    if endpoint.proxy is not None:
+        proxy = endpoint.proxy
+        if not proxy.user:
+            return proxy.url
+        scheme, _, rest = proxy.url.partition("://")
+        return f"{scheme}://{quote(proxy.user, safe='')}:{quote(proxy.password or '', safe='')}@{rest}"
+    parts = urlsplit(endpoint.base_url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    found = urllib.request.getproxies_environment()
+    return found.get(parts.scheme) or found.get("all")
+
+
+def connection_error(endpoint: Endpoint, request: Request, error: BaseException) -> CmlConnectionError:
+    """What `error` of either HTTP library means. Its own text is not quoted: it may hold an address with a password.
+
+    Only a failure that cannot have let the request out is called unsent: name look-up, connecting, the certificate.
+    A TLS connection that breaks later ("unexpected EOF") may have carried it.
+    """
+    causes = list(_causes(error))
+    names = {type(cause).__name__ for cause in causes}
+    where = f"{request.method} {request.path}: {endpoint.base_url}"
+    certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    if certificate is not None:
+        return CmlConnectionError(f"{where} {_certificate_advice(certificate)}", sent=False, unreachable=True)
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return CmlConnectionError(
+            f"{where} is not a known host. Check the connection's Host, and that this machine can resolve it.",
+            sent=False,
+            unreachable=True,
+        )
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return CmlConnectionError(
+            f"{where} refused the connection: nothing listens there. Check Host and port of the connection.",
+            sent=False,
+            unreachable=True,
+        )
+    if any("WRONG_VERSION_NUMBER" in str(cause) for cause in causes if isinstance(cause, ssl.SSLError)):
+        return CmlConnectionError(
+            f"{where} does not speak TLS there. Check the port, or whether Host should begin with http://.",
+            sent=False,
+            unreachable=True,
+        )
+    if names & {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}:
+        return CmlConnectionError(
+            f"{where} could not be reached through the proxy. Check the connection's Extra 'proxy', or HTTPS_PROXY.",
+            sent=False,
+            unreachable=True,
+        )
+    if names & {"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"}:
+        return CmlConnectionError(
+            f"{where} could not be reached in {endpoint.connect_timeout:g} s. Check Host, port, firewall and proxy.",
+            sent=False,
+            unreachable=True,
+        )
+    if names & {"NewConnectionError", "ClientConnectorError", "ClientConnectorSSLError"}:
+        return CmlConnectionError(f"{where} could not be reached ({_kind(causes)}).", sent=False)
+    if any(isinstance(cause, TimeoutError) for cause in causes) or names & {"ReadTimeout", "ReadTimeoutError"}:
+        seconds = request.read_timeout or endpoint.read_timeout
+        return CmlConnectionError(f"{where} did not answer in {seconds:g} s.", sent=True)
+    return CmlConnectionError(f"{where} broke the connection off without an answer ({_kind(causes)}).", sent=True)
+
+
+def _certificate_advice(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _ISSUER_UNKNOWN:
+        return (
+            "shows a TLS certificate whose issuer is not known here. Set the connection's Extra 'ca_bundle' to a PEM "
+            "file with the authority that signed it. If that file holds only the root, and the server sends only its "
+            "own certificate, add the intermediate certificate to the file: it is missing on the way."
+        )
+    return (
+        f"shows a TLS certificate that does not hold ({error.verify_message}). Set the connection's Extra 'ca_bundle' "
+        f"to a PEM file with the authority that signed it, and use the Host the certificate was made for."
+    )
+
+
+def _kind(causes: list[BaseException]) -> str:
+    return type(causes[-1]).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything it was made from: both libraries hide the cause in attributes of their own."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        found = waiting.pop(0)
+        if not isinstance(found, BaseException) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        inner = (getattr(found, name, None) for name in ("reason", "os_error", "certificate_error"))
+        waiting += [*found.args, *inner, found.__cause__, found.__context__]

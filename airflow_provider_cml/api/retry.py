@@ -1,0 +1,126 @@
+"""Asking until CML answers: the only module that knows tenacity.
+
+`answered` sends a request and reads its answer. If CML could not be asked it asks again, as long as the request's
+patience lasts and repeating it is harmless; CML's Retry-After is obeyed, otherwise the gaps double, with jitter.
+It is a conversation like any other, so it runs on either transport and in virtual time.
+
+The law: a good first answer never enters tenacity (one call of it costs as much as the rest of a poll), and a request
+that is not idempotent is repeated only if it cannot have left this machine. Time that CML itself asked us to wait is
+not charged to the patience, but to a budget of its own, ten times as large: throttling is no failure.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_cml.api.errors import CmlUnavailableError, refusal
+from airflow_provider_cml.api.wire import ask, now, pause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tenacity import RetryCallState
+
+    from airflow_provider_cml.api.wire import Exchange, Request, Response
+
+T = TypeVar("T")
+
+FIRST_GAP = 1.0
+"""Seconds before the second attempt; then twice as long each time."""
+LONGEST_GAP = 30.0
+THROTTLE_BUDGET = 10
+"""Times the request's patience: how long, in all, CML's Retry-After is obeyed for one request."""
+
+
+def answered(request: Request, read: Callable[[Request, Response], T], give_up_at: float | None = None) -> Exchange[T]:
+    """The value `read` finds in the answer to `request`.
+
+    :param request: what to ask; its `patience` bounds the failures, in seconds.
+    :param read: from a 2xx answer to a value; raises `CmlProtocolError` where that cannot be.
+    :param give_up_at: a moment of `wire.now`, after which no further attempt is begun.
+    :raises CmlUnavailableError: CML could not be asked within the patience.
+    :raises CmlRefusedError: CML said no.
+    """
+    try:
+        return (yield from _once(request, read))
+    except CmlUnavailableError as error:
+        if not _repeatable(request, error):
+            raise
+        failure = error
+    return (yield from _again(request, read, failure, give_up_at))
+
+
+def _once(request: Request, read: Callable[[Request, Response], T]) -> Exchange[T]:
+    response = yield from ask(request)
+    if not 200 <= response.status < 300:
+        raise refusal(request, response)
+    return read(request, response)
+
+
+def _repeatable(request: Request, error: BaseException) -> bool:
+    return (
+        request.patience > 0
+        and isinstance(error, CmlUnavailableError)
+        and (request.idempotent or not error.sent)
+    )
+
+
+def _again(
+    request: Request,
+    read: Callable[[Request, Response], T],
+    failure: CmlUnavailableError,
+    give_up_at: float | None,
+) -> Exchange[T]:
+    import tenacity  # noqa: PLC0415 - not needed until something fails
+
+    began = moment = yield from now()
+    throttled = 0.0
+
+    def is_enough(state: RetryCallState) -> bool:
+        gap = state.upcoming_sleep
+        if give_up_at is not None and moment + gap > give_up_at:
+            return True
+        if _ordered_gap(state) is not None:
+            return throttled + gap > THROTTLE_BUDGET * request.patience
+        return moment - began - throttled + gap > request.patience
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: _repeatable(request, error)),
+        wait=_gap,
+        stop=is_enough,
+        reraise=True,
+    )
+    state = tenacity.RetryCallState(retrying, fn=None, args=(), kwargs={})
+    state.set_exception((type(failure), failure, failure.__traceback__))
+    while True:
+        step = retrying.iter(state)
+        if isinstance(step, tenacity.DoSleep):
+            if _ordered_gap(state) is not None:
+                throttled += step
+            state.prepare_for_next_attempt()
+            yield from pause(step)
+            continue
+        if not isinstance(step, tenacity.DoAttempt):
+            return step  # type: ignore[no-any-return]  # what set_result was given
+        try:
+            value = yield from _once(request, read)
+        except Exception as error:  # noqa: BLE001 - tenacity raises it again, or decides to go on
+            state.set_exception((type(error), error, error.__traceback__))
+        else:
+            state.set_result(value)
+        moment = yield from now()
+
+
+def _ordered_gap(state: RetryCallState) -> float | None:
+    """The gap CML asked for in its last answer; None where it asked for none."""
+    error = state.outcome.exception() if state.outcome else None
+    return error.retry_after if isinstance(error, CmlUnavailableError) else None
+
+
+def _gap(state: RetryCallState) -> float:
+    ordered = _ordered_gap(state)
+    longest = min(LONGEST_GAP, FIRST_GAP * 2.0 ** min(state.attempt_number - 1, 10))
+    # Never below what CML asked for, and never at once: a Retry-After of 0 must not become a busy loop.
+    spread = random.uniform(0.5, 1.0) * longest  # noqa: S311 - jitter, not a secret
+    return spread if ordered is None else ordered + random.uniform(0.1, 1.0)  # noqa: S311

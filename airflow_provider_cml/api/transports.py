@@ -1,0 +1,227 @@
+"""The only I/O: two drivers of the same conversations, requests with `time.sleep`, aiohttp with `asyncio.sleep`.
+
+The law: a driver knows nothing of CML. It adds credential and address, sends, waits, tells the time, hands on notes,
+and throws what failed into the conversation as a `CmlConnectionError` that says whether the request can have left.
+Both check certificates, choose proxies and name failures by the same rules (`network`). Redirects are never followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_cml.api.errors import CmlError, CmlProtocolError
+from airflow_provider_cml.api.network import ca_file, connection_error, proxy_url, ssl_context
+from airflow_provider_cml.api.wire import Now, Pause, Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import aiohttp
+    import requests
+
+    from airflow_provider_cml.api.endpoint import Endpoint
+    from airflow_provider_cml.api.wire import Answer, Exchange, Note
+
+T = TypeVar("T")
+
+BODY_LIMIT = 16 * 1024 * 1024
+"""Bytes of an answer that are read. A page of 100 runs with long environments is far below."""
+CONNECTIONS = 20
+"""Connections one asynchronous transport keeps to its workspace at most."""
+USER_AGENT = "airflow-provider-cml"
+
+log = logging.getLogger("airflow.task.cml")
+
+
+class Transport:
+    """Runs conversations on requests, in the thread that calls. Not for an event loop."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._session: requests.Session | None = None
+
+    def perform(self, exchange: Exchange[T]) -> T:
+        """Run a conversation to its end and return its value, or raise its error."""
+        try:
+            wish = next(exchange)
+            while True:
+                if isinstance(wish, Request):
+                    try:
+                        answer: Answer = self._send(wish)
+                    except CmlError as error:
+                        wish = exchange.throw(error)
+                        continue
+                elif isinstance(wish, Pause):
+                    time.sleep(wish.seconds)
+                    answer = None
+                else:
+                    answer = _at_once(wish)
+                wish = exchange.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # the exchange's own T
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _send(self, request: Request) -> Response:
+        import requests  # noqa: PLC0415 - half a second at DAG parse time otherwise
+
+        headers = _headers(self.endpoint, request)
+        session = self._session or self._open()
+        read_timeout = request.read_timeout or self.endpoint.read_timeout
+        proxy = proxy_url(self.endpoint)
+        began = time.monotonic()
+        try:
+            with session.request(
+                request.method,
+                self.endpoint.base_url + request.path,
+                params=request.query,
+                json=request.json,
+                headers=headers,
+                allow_redirects=False,
+                stream=True,
+                timeout=(min(self.endpoint.connect_timeout, read_timeout), read_timeout),
+                proxies={"http": proxy, "https": proxy} if proxy else None,
+            ) as answer:
+                body = bytearray()
+                for chunk in answer.iter_content(65536):
+                    body += chunk
+                    _check_size(body, request)
+                    if time.monotonic() - began > 2 * read_timeout:
+                        # Drip by drip: requests bounds each read, never the whole; aiohttp's `total` does.
+                        message = "the answer did not end"
+                        raise TimeoutError(message)
+                return _response(self.endpoint, answer.status_code, answer.headers.items(), bytes(body))
+        except (requests.RequestException, OSError) as error:
+            raise connection_error(self.endpoint, request, error) from error
+
+    def _open(self) -> requests.Session:
+        import requests  # noqa: PLC0415 - see _send
+
+        session = requests.Session()
+        session.trust_env = False
+        tls = self.endpoint.tls
+        session.verify = ca_file(tls) if tls.verify else False
+        if tls.client_cert:
+            session.cert = (tls.client_cert, tls.client_key) if tls.client_key else tls.client_cert
+        if not tls.verify:
+            import urllib3  # noqa: PLC0415 - see _send
+
+            # Said once by the hook, in words; urllib3 would say it at every request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._session = session
+        return session
+
+
+class AsyncTransport:
+    """Runs conversations on aiohttp, in the event loop it was made in."""
+
+    def __init__(self, endpoint: Endpoint, connections: int = CONNECTIONS) -> None:
+        self.endpoint = endpoint
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
+
+    async def perform(self, exchange: Exchange[T]) -> T:
+        """Run a conversation to its end and return its value, or raise its error."""
+        try:
+            wish = next(exchange)
+            while True:
+                if isinstance(wish, Request):
+                    try:
+                        answer: Answer = await self._send(wish)
+                    except CmlError as error:
+                        wish = exchange.throw(error)
+                        continue
+                elif isinstance(wish, Pause):
+                    await asyncio.sleep(wish.seconds)
+                    answer = None
+                else:
+                    answer = _at_once(wish)
+                wish = exchange.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # the exchange's own T
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _send(self, request: Request) -> Response:
+        import aiohttp  # noqa: PLC0415 - not at DAG parse time
+        import yarl  # noqa: PLC0415 - aiohttp's own addresses
+
+        endpoint = self.endpoint
+        headers = _headers(endpoint, request)
+        session = self._session or await self._open()
+        read_timeout = request.read_timeout or endpoint.read_timeout
+        try:
+            async with session.request(
+                request.method,
+                yarl.URL(endpoint.base_url + request.path, encoded=True),
+                params=request.query,
+                json=request.json,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=2 * read_timeout,
+                    sock_connect=min(endpoint.connect_timeout, read_timeout),
+                    sock_read=read_timeout,
+                ),
+                proxy=proxy_url(endpoint),
+            ) as answer:
+                body = bytearray()
+                async for chunk in answer.content.iter_chunked(65536):
+                    body += chunk
+                    _check_size(body, request)
+                return _response(endpoint, answer.status, answer.headers.items(), bytes(body))
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:  # noqa: UP041 - aiohttp's own word
+            raise connection_error(endpoint, request, error) from error
+
+    async def _open(self) -> aiohttp.ClientSession:
+        import aiohttp  # noqa: PLC0415 - not at DAG parse time
+
+        async with self._opening:
+            if self._session is None:
+                # Reading a bundle of authorities takes tens of milliseconds: not on the loop.
+                context = await asyncio.to_thread(ssl_context, self.endpoint.tls)
+                connector = aiohttp.TCPConnector(limit=self._connections, ssl=context, ttl_dns_cache=60)
+                self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+            return self._session
+
+
+def _at_once(wish: Now | Note) -> float | None:
+    if isinstance(wish, Now):
+        return time.monotonic()
+    log.log(logging.WARNING if wish.warning else logging.INFO, "%s", wish.text)
+    return None
+
+
+def _headers(endpoint: Endpoint, request: Request) -> dict[str, str]:
+    return {
+        "Authorization": endpoint.authorization(request.scheme),
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+    }
+
+
+def _response(endpoint: Endpoint, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
+    if status >= 300:
+        # An error text may reach a log, and a careless gateway may quote the request in it.
+        for secret in endpoint.secrets:
+            body = body.replace(secret.encode(), b"***")
+    return Response(status, {name.lower(): value for name, value in headers}, body)
+
+
+def _check_size(body: bytearray, request: Request) -> None:
+    if len(body) > BODY_LIMIT:
+        message = f"{request.method} {request.path}: the answer is larger than {BODY_LIMIT >> 20} MiB, which CML's never is."
+        raise CmlProtocolError(message)
