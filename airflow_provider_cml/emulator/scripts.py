@@ -1,0 +1,135 @@
+"""Job scripts as processes.
+
+Law: only files inside the workspace folder are run; a script's environment is built from nothing, never from
+the emulator's own (which may hold Airflow's connections); each script leads a process group of its own, and
+when it is over, or told to stop, the whole group goes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from airflow_provider_cml.emulator.objects import Job, Project, Run
+
+OUTPUT_LIMIT = 1_000_000
+OUTPUT_FOLDER = ".runs"
+
+OnExit: TypeAlias = Callable[[int], None]
+
+
+class ScriptError(ValueError):
+    """This script cannot be run, and why."""
+
+
+def locate(root: Path | None, folder: Path | None, script: str) -> Path:
+    """The file of a script, if it lies in its project's folder and that in the workspace's; links are followed."""
+    # The words are CML's own (LIVE: CreateJob).
+    missing = ScriptError(f"script '{script}' not found in project directory")
+    if (
+        root is None
+        or folder is None
+        or not script
+        or Path(script).is_absolute()
+        or ".." in Path(script).parts
+    ):
+        raise missing
+    path, folder, root = (folder / script).resolve(), folder.resolve(), root.resolve()
+    if not (path.is_file() and path.is_relative_to(folder) and folder.is_relative_to(root)):
+        raise missing
+    return path
+
+
+def environment_of(folder: Path, given: Mapping[str, str], cdsw: Mapping[str, str]) -> dict[str, str]:
+    """What a script finds in its environment. DOC: PATH and CDSW_* are not to be overridden; here they cannot be."""
+    clean = {"LANG": "C.UTF-8", "HOME": str(folder), "PYTHONUNBUFFERED": "1", **given}
+    clean = {name: value for name, value in clean.items() if not name.startswith("CDSW_")}
+    return {**clean, "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", **cdsw}
+
+
+def cdsw_values(run: Run, job: Job, project: Project, address: str) -> dict[str, str]:
+    """What CML itself tells a script. The keys a real session has (CDSW_API_KEY, CDSW_APIV2_KEY) are not given."""
+    owner = project.owner.username
+    values = {
+        "CDSW_PROJECT_ID": project.id,
+        "CDSW_PROJECT": project.slug,
+        "CDSW_USERNAME": owner,
+        "CDSW_ENGINE_ID": run.engine_id,
+        "CDSW_JOB_ID": str(job.number),
+    }
+    if address:
+        values["CDSW_DOMAIN"] = address.partition("://")[2]
+        values["CDSW_API_URL"] = f"{address}/api/v1"
+        values["CDSW_PROJECT_URL"] = f"{address}/api/v1/projects/{owner}/{project.slug}"
+    # LIVE: the arguments are one string in JOB_ARGUMENTS, not in sys.argv.
+    return {**values, "JOB_ARGUMENTS": run.arguments} if run.arguments else values
+
+
+class Script:
+    """One running script."""
+
+    def __init__(self, path: Path, folder: Path, environment: Mapping[str, str], output: Path) -> None:
+        self.output = output
+        output.parent.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            [sys.executable, str(path)],
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._thread: threading.Thread | None = None
+
+    def watch(self, on_exit: OnExit) -> None:
+        """Call back, from another thread, with the exit code."""
+        self._thread = threading.Thread(target=self._follow, args=(on_exit,), name="cml-script", daemon=True)
+        self._thread.start()
+
+    def _follow(self, on_exit: OnExit) -> None:
+        pipe = self._process.stdout
+        assert pipe is not None
+        room = OUTPUT_LIMIT
+        with self.output.open("wb") as file, pipe:
+            while True:
+                # A grandchild may hold the pipe open after the script's end, so the end is looked for as well.
+                readable, _, _ = select.select([pipe], [], [], 0.2)
+                if not readable:
+                    if self._process.poll() is not None:
+                        break
+                    continue
+                chunk = os.read(pipe.fileno(), 65536)
+                if not chunk:
+                    break
+                file.write(chunk[:room])
+                if 0 < room <= len(chunk):
+                    file.write(b"\n[output cut here]\n")
+                room = max(room - len(chunk), 0)
+                file.flush()
+        code = self._process.wait()
+        self.signal(signal.SIGKILL)
+        on_exit(code)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole process group."""
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def kill(self) -> None:
+        """Make an end of it, now."""
+        self.signal(signal.SIGKILL)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+        else:
+            self._process.wait()
