@@ -7,7 +7,9 @@ with the rest of the package, and nothing that runs in a worker imports it.
     project = workspace.add_project("alice", "Risk Analysis")
     job = workspace.add_job(project, "nightly VaR", number=208, life=Life(running=0.5))
     with Emulator(workspace) as cml:
-        ...  # cml.url, cml.api_key, cml.legacy_key, cml.fault("CreateJobRun", "drop_after", count=1), cml.ledger
+        cml.fault("CreateJobRun", "drop_after", count=1)
+        ...  # talk to cml.url with cml.api_key (v2) or cml.legacy_key (v1)
+        cml.ledger.executed()
 """
 
 from airflow_provider_cml.emulator.emulator import Emulator
@@ -15,6 +17,7 @@ from airflow_provider_cml.emulator.faults import Fault, FaultError, Faults, Kind
 from airflow_provider_cml.emulator.ledger import Ledger, RequestRecord, RunRecord
 from airflow_provider_cml.emulator.objects import Job, Life, Project, Run, Status, User
 from airflow_provider_cml.emulator.workspace import Workspace
+from airflow_provider_cml.emulator.workspace_file import WorkspaceFileError, load_workspace
 
 __all__ = [
     "Emulator",
@@ -32,4 +35,6 @@ __all__ = [
     "Status",
     "User",
     "Workspace",
+    "WorkspaceFileError",
+    "load_workspace",
 ]

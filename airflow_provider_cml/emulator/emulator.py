@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import ssl
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,7 @@ from aiohttp import web
 
 from airflow_provider_cml.emulator.faults import Fault, Faults
 from airflow_provider_cml.emulator.identifiers import random_api_key, random_legacy_key
+from airflow_provider_cml.emulator.journal import Journal
 from airflow_provider_cml.emulator.keys import Keys
 from airflow_provider_cml.emulator.ledger import Ledger
 from airflow_provider_cml.emulator.routing import OPERATIONS
@@ -34,6 +36,8 @@ class Emulator:
     :param api_key: the v2 key; default: a new random one
     :param legacy_key: the v1 key; default: a new random one
     :param ssl_context: serve https with this
+    :param state: the file that carries keys, jobs, runs and ledger over a restart; a script that was running
+        when the earlier emulator ended counts as FAILED
     """
 
     def __init__(
@@ -44,13 +48,21 @@ class Emulator:
         api_key: str | None = None,
         legacy_key: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        state: str | Path | None = None,
     ) -> None:
+        journal = None if state is None else Journal(state)
+        earlier = {} if journal is None else journal.keys
         self.workspace = workspace
         self.port = port
-        self.api_key = api_key or random_api_key()
-        self.legacy_key = legacy_key or random_legacy_key()
+        self.api_key = api_key or earlier.get("api_key") or random_api_key()
+        self.legacy_key = legacy_key or earlier.get("legacy_key") or random_legacy_key()
         self.faults = Faults(OPERATIONS)
         self.ledger = Ledger(workspace, (self.api_key, self.legacy_key))
+        if journal is not None:
+            journal.restore(workspace, self.ledger)
+            keys = {"api_key": self.api_key, "legacy_key": self.legacy_key}
+            journal.follow(workspace, self.ledger, keys)
+            workspace.resume()
         self._ssl_context = ssl_context
         self._threads: list[threading.Thread] = []
         self._over = threading.Event()

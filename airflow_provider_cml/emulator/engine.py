@@ -17,10 +17,10 @@ from airflow_provider_cml.emulator.scripts import (
     Script,
     ScriptError,
     cdsw_values,
+    end_orphan,
     environment_of,
     locate,
 )
-
 
 
 class RunIsOverError(Exception):
@@ -65,6 +65,8 @@ class Engine:
             engine_id=run_id if self.engine_ids_are_run_ids else random_engine_id(),
             project_id=project.id,
             job_id=job.id,
+            job=job.name,
+            number=job.number,
             sequence=self.registry.next_sequence(),
             created_at=now,
             scheduling_at=now,
@@ -232,13 +234,14 @@ class Engine:
             return
         run.output = str(output)
         self._scripts[run.id] = script
+        run.process = script.process
         script.watch(lambda code: self._exited(run, code))
 
     def _exited(self, run: Run, code: int) -> None:
         with self.registry.lock:
             if self._scripts.pop(run.id, None) is None or run.id not in self.registry.runs:
                 return
-            run.exit_code = code
+            run.exit_code, run.process = code, None
             if run.is_over or run.status == Status.STOPPING:
                 self.registry.tell(run)
                 return
@@ -246,6 +249,7 @@ class Engine:
 
     def _kill(self, run: Run) -> None:
         script = self._scripts.pop(run.id, None)
+        run.process = None
         if script is not None:
             script.signal(signal.SIGKILL)
 
@@ -276,7 +280,7 @@ class Engine:
         now = self.agenda.clock()
         self.agenda.strike(run.id)
         run.status, run.finished_at, run.updated_at = Status.FAILED, now, now
-        run.message = "the emulator went away while the script was running"
+        run.message, run.process = "the emulator went away while the script was running", None
         self.registry.tell(run)
 
     def resume(self, run: Run) -> None:
@@ -284,8 +288,12 @@ class Engine:
         if run.is_over:
             return
         if run.status == Status.STOPPING:
+            if run.process is not None:
+                end_orphan(run.process, run.engine_id)
             self.finish(run, Status.STOPPED, self.agenda.clock())
         elif run.life is None and run.status == Status.RUNNING:
+            if run.process is not None:
+                end_orphan(run.process, run.engine_id)
             self._lose(run)
         elif run.status == Status.SCHEDULING:
             self._enter(run, Status.SCHEDULING, run.scheduling_at or run.created_at)

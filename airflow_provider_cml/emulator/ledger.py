@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from airflow_provider_cml.emulator.objects import Run
@@ -61,11 +62,12 @@ class Ledger:
 
     def __init__(self, workspace: Workspace, secrets: tuple[str, ...] = ()) -> None:
         self._workspace = workspace
+        self.listeners: list[Callable[[RequestRecord], None]] = []
         self._secrets = secrets
         self._lock = threading.Lock()
         self._requests: deque[RequestRecord] = deque(maxlen=REQUESTS_KEPT)
         self._counts: Counter[str] = Counter()
-        self._runs: dict[str, tuple[Run, str, int]] = {}
+        self._runs: dict[str, Run] = {}
         self._number = 0
         with workspace.lock:
             for run in workspace.runs.values():
@@ -103,14 +105,22 @@ class Ledger:
                 now - began,
             )
             self._requests.append(entry)
-            return entry
+        for listener in self.listeners:
+            listener(entry)
+        return entry
 
-    def restore(self, entry: RequestRecord) -> None:
-        """Enter a request of an earlier emulator on the same state."""
-        with self._lock:
+    def restore(self, runs: Iterable[Run], requests: Iterable[RequestRecord]) -> None:
+        """Take over what an earlier emulator on the same state entered."""
+        for run in runs:
+            self._runs.setdefault(run.id, run)
+        for entry in requests:
             self._number = max(self._number, entry.number)
             self._counts[entry.operation] += 1
             self._requests.append(entry)
+
+    def all_runs(self) -> list[Run]:
+        """The runs themselves, those of deleted jobs included."""
+        return list(self._runs.values())
 
     def requests(self, operation: str | None = None) -> list[RequestRecord]:
         """The requests in order of their end, of one operation or all."""
@@ -130,7 +140,7 @@ class Ledger:
         """All runs in order of their creation, of one job or all."""
         with self._workspace.lock:
             self._workspace.advance()
-            records = [self._record_of(*entry) for entry in self._runs.values()]
+            records = [self._record_of(run) for run in self._runs.values()]
         records.sort(key=lambda record: record.created_at)
         return [record for record in records if job_id in (None, record.job_id)]
 
@@ -153,18 +163,17 @@ class Ledger:
         }
 
     def _heard(self, thing: object, event: str) -> None:
-        if isinstance(thing, Run) and thing.id not in self._runs:
-            job = self._workspace.jobs[thing.job_id]
-            self._runs[thing.id] = (thing, job.name, job.number)
+        if isinstance(thing, Run):
+            self._runs[thing.id] = thing
 
     @staticmethod
-    def _record_of(run: Run, name: str, number: int) -> RunRecord:
+    def _record_of(run: Run) -> RunRecord:
         return RunRecord(
             id=run.id,
             engine_id=run.engine_id,
             job_id=run.job_id,
-            job=name,
-            number=number,
+            job=run.job,
+            number=run.number,
             api=run.api,
             environment=dict(run.environment),
             arguments=run.arguments,

@@ -126,6 +126,9 @@ class Run:
     engine_id: str
     project_id: str
     job_id: str
+    #: The job's name and number as they were.
+    job: str
+    number: int
     sequence: int
     created_at: float
     #: Who made it: v1, v2, child, retry, or hand (a test, or the control API).
@@ -156,6 +159,8 @@ class Run:
     message: str = ""
     oom_killed: bool = False
     output: str = ""
+    #: The process of its script, while there is one.
+    process: int | None = None
     #: None: the job's script is run.
     life: Life | None = None
 

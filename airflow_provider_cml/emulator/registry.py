@@ -6,7 +6,6 @@ v2); whoever changes something here tells the listeners, so that a journal can b
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -63,7 +62,7 @@ class Registry:
         self.listeners: list[Listener] = []
         self._user = user
         self._runs_of: dict[str, list[Run]] = {}
-        self._sequence = itertools.count(1)
+        self.last_sequence = 0
 
     # ------------------------------------------------------------------ declare
 
@@ -159,7 +158,8 @@ class Registry:
 
     def next_sequence(self) -> int:
         """A number above that of every run so far."""
-        return next(self._sequence)
+        self.last_sequence += 1
+        return self.last_sequence
 
     def tell(self, thing: Project | Job | Run, event: str = "changed") -> None:
         """Tell the listeners that something changed."""

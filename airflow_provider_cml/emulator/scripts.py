@@ -72,6 +72,16 @@ def cdsw_values(run: Run, job: Job, project: Project, address: str) -> dict[str,
     return {**values, "JOB_ARGUMENTS": run.arguments} if run.arguments else values
 
 
+def end_orphan(process: int, engine_id: str) -> None:
+    """End the script that an emulator which crashed has left behind, if that process is still this script."""
+    try:
+        environment = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        if f"CDSW_ENGINE_ID={engine_id}".encode() in environment:
+            os.killpg(process, signal.SIGKILL)
+    except OSError:
+        pass  # gone, or no Linux
+
+
 class Script:
     """One running script."""
 
@@ -88,6 +98,7 @@ class Script:
             bufsize=0,
             start_new_session=True,
         )
+        self.process = self._process.pid
         self._thread: threading.Thread | None = None
 
     def watch(self, on_exit: OnExit) -> None:

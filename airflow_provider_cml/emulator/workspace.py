@@ -105,6 +105,18 @@ class Workspace(Registry):
             self.engine.set_status(run, status_named(status))
             return run
 
+    def restore_run(self, run: Run) -> None:
+        """Take over a run from the state of an earlier emulator."""
+        with self.lock:
+            self.last_sequence = max(self.last_sequence, run.sequence)
+            self.keep_run(run)
+
+    def resume(self) -> None:
+        """Carry on with what was active when the earlier emulator ended."""
+        with self.lock:
+            for run in tuple(self.runs.values()):
+                self.engine.resume(run)
+
     def delete_job(self, job: Job) -> None:
         """Delete a job with its runs; a script that runs is ended."""
         with self.lock:

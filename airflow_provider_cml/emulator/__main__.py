@@ -1,0 +1,110 @@
+"""The command line: serve the workspace in a folder until interrupted.
+
+python -m airflow_provider_cml.emulator --workspace DIR [--port 8090]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from airflow_provider_cml.emulator.emulator import Emulator
+from airflow_provider_cml.emulator.journal import JournalError
+from airflow_provider_cml.emulator.objects import Job, Project, Run
+from airflow_provider_cml.emulator.registry import Registry
+from airflow_provider_cml.emulator.workspace_file import WorkspaceFileError, load_workspace
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_cml.emulator",
+        description="A Cloudera Machine Learning workspace on 127.0.0.1 that really runs its jobs' scripts.",
+    )
+    parser.add_argument(
+        "--workspace", required=True, metavar="DIR", help="folder with workspace.toml and scripts"
+    )
+    parser.add_argument("--port", type=int, default=8090, help="default 8090; 0 picks a free one")
+    parser.add_argument("--api-key", metavar="KEY", help="v2 key; default: a random one")
+    parser.add_argument("--legacy-key", metavar="KEY", help="v1 key; default: a random one")
+    parser.add_argument("--state", metavar="FILE", help="keep keys, jobs, runs and ledger in this file")
+    return parser.parse_args(argv)
+
+
+def connections(emulator: Emulator) -> list[str]:
+    """The two connections as lines for a shell."""
+    v2 = {
+        "conn_type": "cml",
+        "host": emulator.url,
+        "password": emulator.api_key,
+        "extra": {"api_version": "v2"},
+    }
+    v1 = {**v2, "password": emulator.legacy_key, "extra": {"api_version": "v1"}}
+    return [
+        f"AIRFLOW_CONN_CML_DEFAULT='{json.dumps(v2, separators=(',', ':'))}'",
+        f"AIRFLOW_CONN_CML_V1='{json.dumps(v1, separators=(',', ':'))}'",
+    ]
+
+
+def say(text: str) -> None:
+    """Print at once: the reader may be a program."""
+    print(text, flush=True)
+
+
+def reporter(registry: Registry) -> None:
+    """Print every change of a run's status."""
+    seen: dict[str, str] = {}
+
+    def heard(thing: Project | Job | Run, _event: str) -> None:
+        if isinstance(thing, Run) and seen.get(thing.id) != thing.status:
+            seen[thing.id] = thing.status
+            reason = f" ({thing.message})" if thing.message else ""
+            say(f"run {thing.id} of job {thing.number} {thing.job!r}: {thing.status}{reason}")
+            if thing.is_over:
+                del seen[thing.id]
+                if thing.output:
+                    say(f"run {thing.id} printed to {thing.output}")
+
+    registry.listeners.append(heard)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    options = arguments(argv)
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    try:
+        workspace = load_workspace(options.workspace)
+        keys = {"api_key": options.api_key, "legacy_key": options.legacy_key}
+        emulator = Emulator(workspace, options.port, state=options.state, **keys)
+        reporter(workspace)
+        emulator.start()
+    except (WorkspaceFileError, JournalError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: port {options.port}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    with_jobs = "".join(
+        f"  job {job.number} {job.name!r} of {project.owner.username}/{project.slug}: {job.id}, project {project.id}\n"
+        for project in workspace.projects.values()
+        for job in workspace.jobs_of(project)
+    )
+    say(f"A CML workspace is at {emulator.url}\n{with_jobs}\nConnections for Airflow:\n")
+    for line in connections(emulator):
+        say(f"export {line}")
+    say("")
+    try:
+        over.wait()
+    finally:
+        emulator.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
