@@ -86,6 +86,17 @@ coverage: setup
 test-airflow: setup
 	$(call timed,test-airflow,$(AIRFLOW)/scenarios $(BIN)/python -m pytest -q -m airflow $(ARGS) tests/airflow)
 
+# The table of prices that the demo's job reads comes with the package `arch`: installed for its data, not its code.
+$(NEWEST)/.prices: $(NEWEST)/.installed
+	@$(UV) pip install -q --python $(BIN)/python --no-deps -c constraints.txt --group demo
+	@touch $@
+
+demo: $(NEWEST)/.prices
+	$(call timed,demo,$(BIN)/python tests/demo.py)
+
+demo-ui: $(NEWEST)/.prices
+	@$(BIN)/python tests/demo.py --ui
+
 # ----------------------------------------------------------------------------------------------------- maintenance
 
 CONSTRAIN = $(UV) pip compile -q --python $(BIN)/python --no-sources --no-header --no-annotate \
