@@ -38,7 +38,6 @@ class Tls:
     verify: bool = True
     ca_bundle: str | None = None
     client_cert: str | None = None
-    client_key: str | None = None
     explicit: bool = False
 
 

@@ -47,7 +47,7 @@ def ssl_context(tls: Tls) -> ssl.SSLContext | bool:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if tls.client_cert:
-        context.load_cert_chain(tls.client_cert, tls.client_key)
+        context.load_cert_chain(tls.client_cert)
     return context
 
 

@@ -8,16 +8,15 @@ Both check certificates, choose proxies and name failures by the same rules (`ne
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from airflow_provider_cml.api.errors import CmlError, CmlProtocolError
 from airflow_provider_cml.api.network import ca_file, connection_error, proxy_url, ssl_context
 from airflow_provider_cml.api.wire import Now, Pause, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import aiohttp
     import requests
@@ -33,7 +32,8 @@ CONNECTIONS = 20
 """Connections one asynchronous transport keeps to its workspace at most."""
 USER_AGENT = "airflow-provider-cml"
 
-log = logging.getLogger("airflow.task.cml")
+Tell: TypeAlias = "Callable[[Note], None]"
+"""Who hears the notes of a conversation."""
 
 
 class Transport:
@@ -43,8 +43,8 @@ class Transport:
         self.endpoint = endpoint
         self._session: requests.Session | None = None
 
-    def perform(self, exchange: Exchange[T]) -> T:
-        """Run a conversation to its end and return its value, or raise its error."""
+    def perform(self, exchange: Exchange[T], tell: Tell | None = None) -> T:
+        """Run a conversation to its end and return its value, or raise its error. Its notes go to `tell`."""
         try:
             wish = next(exchange)
             while True:
@@ -58,7 +58,7 @@ class Transport:
                     time.sleep(wish.seconds)
                     answer = None
                 else:
-                    answer = _at_once(wish)
+                    answer = _at_once(wish, tell)
                 wish = exchange.send(answer)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # the exchange's own T
@@ -109,7 +109,7 @@ class Transport:
         tls = self.endpoint.tls
         session.verify = ca_file(tls) if tls.verify else False
         if tls.client_cert:
-            session.cert = (tls.client_cert, tls.client_key) if tls.client_key else tls.client_cert
+            session.cert = tls.client_cert
         if not tls.verify:
             import urllib3  # noqa: PLC0415 - see _send
 
@@ -128,8 +128,8 @@ class AsyncTransport:
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
 
-    async def perform(self, exchange: Exchange[T]) -> T:
-        """Run a conversation to its end and return its value, or raise its error."""
+    async def perform(self, exchange: Exchange[T], tell: Tell | None = None) -> T:
+        """Run a conversation to its end and return its value, or raise its error. Its notes go to `tell`."""
         try:
             wish = next(exchange)
             while True:
@@ -143,7 +143,7 @@ class AsyncTransport:
                     await asyncio.sleep(wish.seconds)
                     answer = None
                 else:
-                    answer = _at_once(wish)
+                    answer = _at_once(wish, tell)
                 wish = exchange.send(answer)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # the exchange's own T
@@ -197,10 +197,11 @@ class AsyncTransport:
             return self._session
 
 
-def _at_once(wish: Now | Note) -> float | None:
+def _at_once(wish: Now | Note, tell: Tell | None) -> float | None:
     if isinstance(wish, Now):
         return time.monotonic()
-    log.log(logging.WARNING if wish.warning else logging.INFO, "%s", wish.text)
+    if tell is not None:
+        tell(wish)
     return None
 
 

@@ -1,0 +1,104 @@
+"""The only module that knows Airflow versions: each name once, from where 2.11 to 3.3 keep it.
+
+The law: the newest place is tried first, so that no supported version warns; nothing here has behaviour of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.exceptions import AirflowException, AirflowNotFoundException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, Connection, Context
+    from airflow.sdk.bases.sensor import PokeReturnValue
+    from airflow.sdk.exceptions import (
+        AirflowFailException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferralError,
+        TaskDeferralTimeout,
+    )
+    from airflow.sdk.execution_time.context import context_to_airflow_vars
+    from airflow.sdk.log import mask_secret
+else:
+    try:  # 3.0+
+        from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator
+        from airflow.sdk.bases.sensor import PokeReturnValue
+        from airflow.sdk.execution_time.context import context_to_airflow_vars
+        from airflow.sdk.log import mask_secret
+    except ImportError:
+        from airflow.models.baseoperator import BaseOperator
+        from airflow.models.baseoperatorlink import BaseOperatorLink
+        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+        from airflow.utils.log.secrets_masker import mask_secret
+        from airflow.utils.operator_helpers import context_to_airflow_vars
+    try:  # 3.1+
+        from airflow.sdk import BaseHook
+    except ImportError:
+        from airflow.hooks.base import BaseHook
+    try:  # 3.2+
+        from airflow.sdk.exceptions import (
+            AirflowFailException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+            AirflowTaskTimeout,
+            TaskDeferralError,
+            TaskDeferralTimeout,
+        )
+    except ImportError:
+        from airflow.exceptions import (
+            AirflowFailException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+            AirflowTaskTimeout,
+            TaskDeferralError,
+            TaskDeferralTimeout,
+        )
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "BaseHook",
+    "BaseOperator",
+    "BaseOperatorLink",
+    "BaseSensorOperator",
+    "BaseTrigger",
+    "Connection",
+    "Context",
+    "PokeReturnValue",
+    "TaskDeferralError",
+    "TaskDeferralTimeout",
+    "TriggerEvent",
+    "aget_connection",
+    "airflow_base_url",
+    "conf",
+    "context_to_airflow_vars",
+    "mask_secret",
+]
+
+
+async def aget_connection(conn_id: str) -> Connection:
+    """The connection, without blocking the event loop: natively where Airflow can (3.1+), in a thread elsewhere."""
+    if hasattr(BaseHook, "aget_connection"):
+        return await BaseHook.aget_connection(conn_id)
+    from asgiref.sync import sync_to_async  # noqa: PLC0415 - old Airflow only
+
+    found: Connection = await sync_to_async(BaseHook.get_connection)(conn_id)
+    return found
+
+
+def airflow_base_url() -> str:
+    """The address of this Airflow's user interface as configured; "" where nothing is. 3.x and 2.x name it apart."""
+    for section in ("api", "webserver"):
+        found: Any = conf.get(section, "base_url", fallback=None)
+        if found:
+            return str(found)
+    return ""
