@@ -10,13 +10,17 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from airflow_provider_cml.emulator.emulator import Emulator
 from airflow_provider_cml.emulator.journal import JournalError
 from airflow_provider_cml.emulator.objects import Job, Project, Run
-from airflow_provider_cml.emulator.registry import Registry
 from airflow_provider_cml.emulator.workspace_file import WorkspaceFileError, load_workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_cml.emulator.registry import Registry
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -90,12 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: port {options.port}: {error.strerror or error}", file=sys.stderr)
         return 2
-    with_jobs = "".join(
-        f"  job {job.number} {job.name!r} of {project.owner.username}/{project.slug}: {job.id}, project {project.id}\n"
-        for project in workspace.projects.values()
-        for job in workspace.jobs_of(project)
-    )
-    say(f"A CML workspace is at {emulator.url}\n{with_jobs}\nConnections for Airflow:\n")
+    say(f"A CML workspace is at {emulator.url}")
+    for project in workspace.projects.values():
+        say(f"  project {project.id} {project.owner.username}/{project.slug}")
+        for job in workspace.jobs_of(project):
+            say(f"    job {job.id}, on v1 {job.number}: {job.name}")
+    say("\nConnections for Airflow:\n")
     for line in connections(emulator):
         say(f"export {line}")
     say("")

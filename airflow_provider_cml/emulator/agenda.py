@@ -18,7 +18,7 @@ Action: TypeAlias = Callable[[float], None]
 
 
 def steady_clock() -> Clock:
-    """Seconds since the epoch that never step back: the wall clock as it was once, advanced by the monotonic."""
+    """Seconds since the epoch that never step back: the wall clock of now, advanced by the monotonic."""
     origin = time.time() - time.monotonic()
     return lambda: origin + time.monotonic()
 

@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from airflow_provider_cml.emulator.faults import Fault, Kind
-from airflow_provider_cml.emulator.workspace import Workspace
+if TYPE_CHECKING:
+    from airflow_provider_cml.emulator.faults import Fault, Kind
+    from airflow_provider_cml.emulator.workspace import Workspace
 
 Json: TypeAlias = dict[str, object]
 
@@ -67,7 +68,7 @@ class Call:
         return self.behaviours.get(kind)
 
     def document(self) -> Json:
-        """The body as an object; an empty one counts as {} (grpc-gateway v1 passes over EOF; an old client sends it)."""
+        """The body as an object; an empty one counts as {} (an old client sends none, and it works)."""
         if not self.body.strip():
             return {}
         try:
@@ -106,11 +107,11 @@ def kind_of(value: object) -> str:
 
 
 def unfit(value: object, wanted: str) -> RefusalError:
-    """The refusal of a JSON value of the wrong type, in Go's words (LIVE for an object where a string belongs)."""
+    """The refusal of a value of the wrong type, in Go's words (LIVE for an object in place of a string)."""
     message = f"json: cannot unmarshal {kind_of(value)} into Go value of type {wanted}"
     return RefusalError(INVALID_ARGUMENT, message)
 
 
 def error_document(code: int, message: str) -> Json:
-    """The body of every v2 error: runtimeError (SPEC), whose `error` and `message` are the same text (INFER)."""
+    """The body of every v2 error: runtimeError (SPEC); `error` and `message` are the same text (INFER)."""
     return {"error": message, "code": code, "message": message, "details": []}

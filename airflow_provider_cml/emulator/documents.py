@@ -7,12 +7,16 @@ JSON string (LIVE), times not reached are null (INFER).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from airflow_provider_cml.emulator.calls import Json
 from airflow_provider_cml.emulator.identifiers import timestamp
 from airflow_provider_cml.emulator.objects import Job, Project, Run, User
-from airflow_provider_cml.emulator.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_cml.emulator.calls import Json
+    from airflow_provider_cml.emulator.registry import Registry
 
 
 def short_user(user: User) -> Json:

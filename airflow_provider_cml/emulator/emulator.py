@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import ssl
 import threading
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
@@ -22,14 +19,20 @@ from airflow_provider_cml.emulator.keys import Keys
 from airflow_provider_cml.emulator.ledger import Ledger
 from airflow_provider_cml.emulator.routing import OPERATIONS
 from airflow_provider_cml.emulator.server import Server
-from airflow_provider_cml.emulator.workspace import Workspace
+
+if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
+    from types import TracebackType
+
+    from airflow_provider_cml.emulator.workspace import Workspace
 
 #: Nobody but this machine is served.
 HOST = "127.0.0.1"
 
 
 class Emulator:
-    """Serves a workspace on 127.0.0.1, as a context manager or by `start` and `stop`; it may be started again.
+    """Serves a workspace on 127.0.0.1: a context manager, or `start` and `stop`, as often as wanted.
 
     :param workspace: what is served
     :param port: 0 picks a free one, which is kept for later starts
@@ -89,7 +92,7 @@ class Emulator:
         def serve() -> None:
             try:
                 asyncio.run(self._serve(ready))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  it is raised again in the thread that waits
                 failure.append(error)
                 ready.set()
 

@@ -7,11 +7,11 @@ was due.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from airflow_provider_cml.emulator.identifiers import random_engine_id
 from airflow_provider_cml.emulator.objects import OVER, Job, Life, Run, Status
-from airflow_provider_cml.emulator.registry import Registry
+from airflow_provider_cml.emulator.prospects import is_made_again, life_of
 from airflow_provider_cml.emulator.scripts import (
     OUTPUT_FOLDER,
     Script,
@@ -21,6 +21,11 @@ from airflow_provider_cml.emulator.scripts import (
     environment_of,
     locate,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_provider_cml.emulator.registry import Registry
 
 
 class RunIsOverError(Exception):
@@ -82,20 +87,9 @@ class Engine:
             memory=job.memory,
             nvidia_gpu=job.nvidia_gpu,
         )
-        run.life = self._life_of(run, job)
+        run.life = life_of(job, run, self.registry.runs_of(job))
         self.registry.keep_run(run)
         return run
-
-    def _life_of(self, run: Run, job: Job) -> Life | None:
-        if job.life is None:
-            return None if job.script else Life()
-        if isinstance(job.life, Life):
-            return job.life
-        if callable(job.life):
-            return job.life(run)
-        # One life per executed run; refused starts (SKIPPED) use none up, and the last one serves for all others.
-        lived = sum(earlier.status != Status.SKIPPED for earlier in self.registry.runs_of(job))
-        return job.life[min(lived, len(job.life) - 1)]
 
     def start(self, run: Run) -> None:
         """Begin a run, if its job is free; else it becomes a Skipped entry in the history (LIVE)."""
@@ -149,7 +143,7 @@ class Engine:
     def finish(self, run: Run, status: str, at: float, failure: str = "script") -> None:
         """End a run, and begin what its end begins."""
         self.agenda.strike(run.id)
-        # kill_on_timeout=false: whether the process then goes on is not known of CML; here nothing is left behind.
+        # kill_on_timeout=false: whether the process goes on then is not known of CML; here nothing is left.
         self._kill(run)
         run.status, run.finished_at, run.updated_at = status, at, at
         self.registry.tell(run)
@@ -160,22 +154,8 @@ class Engine:
             for child in tuple(self.registry.jobs.values()):
                 if child.parent_id == job.id:
                     self.start(self.create(child, api="child", at=at))
-        elif self._retries(job, run, status, failure):
+        elif is_made_again(job, run, failure):
             self.agenda.at(at + job.retry_delay, ("retry", run.id), lambda due: self._retry(job, run, due))
-
-    @staticmethod
-    def _retries(job: Job, run: Run, status: str, failure: str) -> bool:
-        if not job.retry_enabled or run.attempt >= job.max_retry:
-            return False
-        match status:
-            case Status.FAILED:
-                return job.retry_for_system_failure if failure == "system" else job.retry_for_script_failure
-            case Status.TIMEDOUT:
-                return job.retry_for_timedout_runs
-            case Status.SKIPPED:
-                return job.retry_for_skipped_runs
-            case _:
-                return False
 
     def _retry(self, job: Job, run: Run, at: float) -> None:
         """CML's Job Retry: a new run (DOC); that it has the same environment is INFER."""
@@ -224,7 +204,8 @@ class Engine:
         folder = self.registry.folder_of(project)
         try:
             path = locate(root, folder, self._job(run).script)
-            assert root is not None and folder is not None
+            assert root is not None
+            assert folder is not None
             output = root / OUTPUT_FOLDER / f"{run.id}.log"
             values = cdsw_values(run, self._job(run), project, self.address)
             script = Script(path, folder, environment_of(folder, run.merged, values), output)
@@ -263,8 +244,11 @@ class Engine:
     # ------------------------------------------------------------------ shutdown and restart
 
     def kill_scripts(self) -> None:
-        """End every script: the workspace goes away. Their runs FAILED: CML's word for an engine that was lost
-        could be UNKNOWN too, but a run in that state would keep its job busy for ever."""
+        """End every script: the workspace goes away.
+
+        Their runs FAILED. CML's word for a lost engine could be UNKNOWN too, but such a run would keep its
+        job busy for ever.
+        """
         with self.registry.lock:
             scripts = dict(self._scripts)
             self._scripts.clear()

@@ -9,9 +9,13 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
 
 
 class Kind(StrEnum):
@@ -117,11 +121,10 @@ class Faults:
             raise FaultError(f"operation: {operation!r} is none of {', '.join(sorted(self._operations))}")
         if kind not in set(Kind):
             raise FaultError(f"kind: {kind!r} is none of {', '.join(Kind)}")
-        defaults = {field.name: field.default for field in fields(Fault)}
         for name, value in settings.items():
-            if name not in defaults or name in ("id", "operation", "kind"):
-                raise FaultError(f"{name}: a fault has no such setting")
-            if not _fits(name, value):
+            if name not in _FITS:
+                raise FaultError(f"{name}: a fault has no such setting; there are {', '.join(_FITS)}")
+            if not _FITS[name](value):
                 raise FaultError(f"{name}: {value!r} does not fit")
         fault = Fault(operation, Kind(kind), id=next(self._ids), **settings)  # type: ignore[arg-type]
         with self._lock:
@@ -179,21 +182,22 @@ class Faults:
         return True
 
 
-def _fits(name: str, value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    whole = number and isinstance(value, int)
-    match name:
-        case "count" | "status":
-            return value is None or whole
-        case "after" | "seed":
-            return whole
-        case "seconds":
-            return number
-        case "probability":
-            return number and float(str(value)) <= 1
-        case "match":
-            return isinstance(value, str)
-        case "forced":
-            return isinstance(value, bool)
-        case _:
-            return value is None or whole or isinstance(value, str)
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+_FITS: dict[str, Callable[[object], bool]] = {
+    "count": lambda value: value is None or _is_count(value),
+    "after": _is_count,
+    "probability": lambda value: _is_seconds(value) and float(str(value)) <= 1,
+    "seed": _is_count,
+    "match": lambda value: isinstance(value, str),
+    "seconds": _is_seconds,
+    "status": lambda value: value is None or (isinstance(value, int) and value in set(HTTPStatus)),
+    "retry_after": lambda value: value is None or _is_count(value) or isinstance(value, str),
+    "forced": lambda value: isinstance(value, bool),
+}

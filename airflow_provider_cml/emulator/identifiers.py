@@ -53,7 +53,7 @@ def random_legacy_key() -> str:
 
 
 def slug_of(name: str) -> str:
-    """The slug of a project name: `Risk Analysis` is `risk-analysis`, `Real_DWH_Import` keeps its underscores."""
+    """The slug of a name (DOC): `Risk Analysis` is `risk-analysis`, `Real_DWH_Import` `real_dwh_import`."""
     return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")
 
 

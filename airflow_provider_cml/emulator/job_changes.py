@@ -7,7 +7,8 @@ other); unknown fields are passed over (INFER: grpc-gateway v1); what UpdateJob 
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml.emulator.calls import (
     INVALID_ARGUMENT,
@@ -20,68 +21,67 @@ from airflow_provider_cml.emulator.calls import (
 )
 from airflow_provider_cml.emulator.documents import job_document
 from airflow_provider_cml.emulator.identifiers import random_public_id
-from airflow_provider_cml.emulator.objects import Job, Project
 from airflow_provider_cml.emulator.routes_v2 import job_of, project_of
 from airflow_provider_cml.emulator.scripts import ScriptError, locate
 from airflow_provider_cml.emulator.starting import environment_in
 
-TEXTS = ("name", "script", "arguments", "schedule", "kernel", "runtime_identifier", "timezone")
-NUMBERS = ("cpu", "memory")
-INTEGERS = ("nvidia_gpu", "timeout", "run_as", "max_retry", "retry_delay")
-FLAGS = (
-    "kill_on_timeout",
-    "paused",
-    "retry_enabled",
-    "retry_for_script_failure",
-    "retry_for_system_failure",
-    "retry_for_timedout_runs",
-    "retry_for_skipped_runs",
-)
-LISTS = ("runtime_addon_identifiers", "attachments")
-#: LIVE (2026-08-27): UpdateJob answers 200 and does nothing about these. Recipients neither, which nobody reads here.
-IGNORED_BY_UPDATE = ("paused", "timezone")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_cml.emulator.objects import Job, Project
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise unfit(value, "string")
+    return value
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise unfit(value, "float64")
+    return float(value)
 
 
 def _integer(value: object) -> int:
     # protobuf's JSON takes numbers and their decimal text for every integer; int64 is text in its answers.
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            pass
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
+        return int(value)
     raise unfit(value, "int32")
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise unfit(value, "bool")
+    return value
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise unfit(value, "[]json.RawMessage")
+    return [_text(item) for item in value]
+
+
+#: The plain fields of a body, with the types the published document gives them.
+READERS: dict[str, Callable[[object], Any]] = {
+    **dict.fromkeys(("name", "script", "arguments", "schedule", "kernel", "timezone"), _text),
+    **dict.fromkeys(("cpu", "memory"), _number),
+    **dict.fromkeys(("nvidia_gpu", "timeout", "run_as", "max_retry", "retry_delay"), _integer),
+    **dict.fromkeys(("kill_on_timeout", "paused", "retry_enabled"), _flag),
+    **dict.fromkeys(("retry_for_script_failure", "retry_for_system_failure"), _flag),
+    **dict.fromkeys(("retry_for_timedout_runs", "retry_for_skipped_runs"), _flag),
+    **dict.fromkeys(("runtime_addon_identifiers", "attachments"), _texts),
+    "runtime_identifier": _text,
+}
+#: LIVE (2026-08-27): UpdateJob answers 200 and does nothing about these, nor about recipients.
+IGNORED_BY_UPDATE = ("paused", "timezone")
+
+
 def _fields(document: Json) -> dict[str, Any]:
-    """The plain fields of a body, with the types the document gives them."""
-    fields: dict[str, Any] = {}
-    for name, value in document.items():
-        if value is None:
-            continue
-        if name in TEXTS:
-            if not isinstance(value, str):
-                raise unfit(value, "string")
-        elif name in NUMBERS:
-            if not isinstance(value, int | float) or isinstance(value, bool):
-                raise unfit(value, "float64")
-            value = float(value)
-        elif name in INTEGERS:
-            value = _integer(value)
-        elif name in FLAGS:
-            if not isinstance(value, bool):
-                raise unfit(value, "bool")
-        elif name in LISTS:
-            if not isinstance(value, list):
-                raise unfit(value, "[]json.RawMessage")
-            for item in value:
-                if not isinstance(item, str):
-                    raise unfit(item, "string")
-        else:
-            continue
-        fields[name] = value
-    return fields
+    known = {name: value for name, value in document.items() if name in READERS and value is not None}
+    return {name: READERS[name](value) for name, value in known.items()}
 
 
 def _parent(call: Call, project: Project, document: Json) -> str | None:

@@ -1,7 +1,7 @@
 """The state of a workspace in a file, so that it survives the emulator.
 
-Law: one JSON object a line, appended as things happen; the last line on each thing counts, and a crash loses at
-most the line being written. The file holds keys and environments: only its owner may read it.
+Law: one JSON array a line, appended as things happen; the last line on each thing counts, and a crash loses
+at most the line being written. The file holds keys and environments: only its owner may read it.
 
 Jobs that a workspace.toml declares are in it only once the API has changed or deleted them.
 """
@@ -11,14 +11,17 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml.emulator.ledger import Ledger, RequestRecord
 from airflow_provider_cml.emulator.objects import Job, Life, Project, Run
-from airflow_provider_cml.emulator.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_cml.emulator.workspace import Workspace
 
 
 class JournalError(ValueError):
@@ -122,7 +125,8 @@ def _restore_job(workspace: Workspace, job_id: str, value: dict[str, Any] | None
     elif declared is not None:
         for name in value:
             setattr(declared, name, value[name])
-    elif value["project_id"] in workspace.projects:
+    else:
         # A job that was made through the API; its number may have been given to another one since.
-        if value["number"] not in {job.number for job in workspace.jobs.values()}:
+        taken = {job.number for job in workspace.jobs.values()}
+        if value["project_id"] in workspace.projects and value["number"] not in taken:
             workspace.jobs[job_id] = Job(**value)

@@ -1,22 +1,26 @@
 """Who may ask: the two keys, and user names with passwords for v1.
 
-Law: a v2 key is a Bearer token and nothing else, a legacy key is the user of HTTP Basic with an empty password
-(DOC); neither opens the other API (ONE).
+Law: a v2 key is a Bearer token and nothing else, a legacy key is the user of HTTP Basic with an empty
+password (DOC); neither opens the other API (ONE).
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from airflow_provider_cml.emulator.calls import UNAUTHENTICATED, RefusalError
-from airflow_provider_cml.emulator.objects import User
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_cml.emulator.objects import User
 
 
 def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+    return hmac.compare_digest(one.encode(errors="surrogateescape"), other.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,11 @@ class Keys:
             raise RefusalError(UNAUTHENTICATED, "API key is invalid or expired")
 
     def check_v1(self, header: str, users: Mapping[str, User]) -> None:
-        """Raise unless this is the legacy key with an empty password, or a declared user name and password."""
+        """Raise unless this is the legacy key with an empty password, or a declared user and password."""
         scheme, _, encoded = header.partition(" ")
         try:
-            username, colon, password = (
-                base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-            )
+            text = base64.b64decode(encoded.strip(), validate=True).decode()
+            username, colon, password = text.partition(":")
         except ValueError:
             username = colon = password = ""
         if scheme.lower() == "basic" and colon:

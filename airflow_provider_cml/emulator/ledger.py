@@ -9,11 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from airflow_provider_cml.emulator.objects import Run
-from airflow_provider_cml.emulator.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from airflow_provider_cml.emulator.workspace import Workspace
 
 REQUESTS_KEPT = 100_000
 
@@ -162,7 +166,7 @@ class Ledger:
             "counts": self.counts(),
         }
 
-    def _heard(self, thing: object, event: str) -> None:
+    def _heard(self, thing: object, _event: str) -> None:
         if isinstance(thing, Run):
             self._runs[thing.id] = thing
 

@@ -23,17 +23,39 @@ Facts = Mapping[str, object]
 DEFAULT_PAGE_SIZE = 10
 
 PROJECT_FILTER = frozenset(
-    "creator.email creator.name creator.username description name owner.email owner.name owner.username".split()
+    [
+        "creator.email",
+        "creator.name",
+        "creator.username",
+        "description",
+        "name",
+        "owner.email",
+        "owner.name",
+        "owner.username",
+    ]
 )
 JOB_FILTER = frozenset(
-    "creator.email creator.name creator.username description kernel name paused script type".split()
+    [
+        "creator.email",
+        "creator.name",
+        "creator.username",
+        "description",
+        "kernel",
+        "name",
+        "paused",
+        "script",
+        "type",
+    ]
 )
 RUN_FILTER = JOB_FILTER | {"status", "id"}
-USAGE_FILTER = frozenset("name creator group project_name workload_type status".split())
+USAGE_FILTER = frozenset(["name", "creator", "group", "project_name", "workload_type", "status"])
 
 PROJECT_SORT = PROJECT_FILTER | {"created_at", "updated_at"}
 JOB_SORT = JOB_FILTER | {"created_at", "updated_at"}
-USAGE_SORT = USAGE_FILTER | frozenset("cpu memory nvidia_gpu created_at".split())
+USAGE_SORT = USAGE_FILTER | frozenset(["cpu", "memory", "nvidia_gpu", "created_at"])
+
+#: What decides, beside the page size, which items are listed and in which order.
+LISTED_BY = ("search_filter", "sort", "include_public_projects", "include_all_projects")
 
 #: SPEC: the only words of the status filter of runs; there is none for starting, skipped or unknown.
 STATUS_WORDS = {
@@ -49,7 +71,7 @@ def pages_of(
     filters: frozenset[str],
     sorts: frozenset[str] = frozenset(),
 ) -> tuple[list[T], str, int]:
-    """One page of the items as the call's query asks for it, the token of the next page, and the number of all."""
+    """One page of the items, as the query asks for it; the token of the next page; the number of all."""
     facts_of = {id(item): facts(item) for item in items}
     wanted = _filter(call, filters)
     chosen = [item for item in items if all(_fits(facts_of[id(item)], *want) for want in wanted.items())]
@@ -120,9 +142,8 @@ def _page_size(call: Call) -> int:
     try:
         size = int(text)
     except ValueError:
-        message = (
-            f'type mismatch, parameter: page_size, error: strconv.ParseInt: parsing "{text}": invalid syntax'
-        )
+        cause = f'strconv.ParseInt: parsing "{text}": invalid syntax'
+        message = f"type mismatch, parameter: page_size, error: {cause}"
         raise RefusalError(INVALID_ARGUMENT, message) from None
     if not 0 <= size < 2**31:
         raise RefusalError(INVALID_ARGUMENT, f"invalid page_size: {size}")
@@ -132,9 +153,9 @@ def _page_size(call: Call) -> int:
 
 
 def _question(call: Call, size: int) -> str:
-    """What a token is good for. SPEC: page_size must be given again with a token; filter and sort too (S8)."""
+    """What a token is good for. SPEC: page_size must be given again with it; filter and sort too (S8)."""
     parts = [call.operation, *sorted(call.path.items()), size]
-    parts += [call.query.get(name, "") for name in ("search_filter", "sort", "include_public_projects")]
+    parts += [call.query.get(name, "") for name in LISTED_BY]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -143,7 +164,7 @@ def _token(call: Call, size: int, start: int) -> str:
 
 
 def _start(call: Call, size: int) -> int:
-    """Where the asked page begins. An offset: entries made between two pages shift the rest, as they may on CML."""
+    """Where the asked page begins. An offset: what is made between two pages shifts the rest (INFER)."""
     token = call.query.get("page_token", "")
     if not token:
         return 0

@@ -5,10 +5,12 @@ Law: these hold facts and know no rules. What may follow what is the engine's bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 class Status(StrEnum):
@@ -26,7 +28,7 @@ class Status(StrEnum):
     SKIPPED = "ENGINE_SKIPPED"
 
 
-#: UNKNOWN is not here: whether it is final is disputed, and a run whose state is not known may still be running.
+#: UNKNOWN is not here: whether it is final is disputed; a run whose state is not known may still be running.
 OVER = frozenset({Status.STOPPED, Status.SUCCEEDED, Status.FAILED, Status.TIMEDOUT, Status.SKIPPED})
 
 

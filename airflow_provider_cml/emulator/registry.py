@@ -115,7 +115,7 @@ class Registry:
         life: Lives | None = None,
         **fields: Unpack[JobFields],
     ) -> Job:
-        """Declare a job. With a `life` its runs follow that; else its script is run; else it succeeds at once."""
+        """Declare a job. Its runs follow its `life`; without one its script; without either they succeed."""
         with self.lock:
             # v1 numbers are unique in a workspace, not in a project (DOC: they are row numbers of one table).
             taken = {job.number for job in self.jobs.values()}

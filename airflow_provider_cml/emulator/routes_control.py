@@ -1,18 +1,21 @@
 """The emulator's own paths: faults, ledger, moving runs by hand.
 
-Law: nothing of this exists on CML. It needs the v2 key as everything else, is not entered in the ledger, and no
-fault befalls it.
+Law: nothing of this exists on CML. It needs the v2 key as everything else, is not entered in the ledger, and
+no fault befalls it.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from airflow_provider_cml.emulator.calls import INVALID_ARGUMENT, NOT_FOUND, Answer, Call, RefusalError
 from airflow_provider_cml.emulator.faults import FaultError, Faults
-from airflow_provider_cml.emulator.ledger import Ledger
-from airflow_provider_cml.emulator.objects import Job
 from airflow_provider_cml.emulator.starting import environment_in, text_in
+
+if TYPE_CHECKING:
+    from airflow_provider_cml.emulator.ledger import Ledger
+    from airflow_provider_cml.emulator.objects import Job
 
 
 class Control:

@@ -5,6 +5,8 @@ Law: DOC(Legacy Jobs API) for start; errors are `{"message": ...}`; v1 can do no
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow_provider_cml.emulator.calls import (
     INVALID_ARGUMENT,
     NOT_FOUND,
@@ -14,8 +16,10 @@ from airflow_provider_cml.emulator.calls import (
     RefusalError,
 )
 from airflow_provider_cml.emulator.documents import plain_status
-from airflow_provider_cml.emulator.objects import Job, Project
 from airflow_provider_cml.emulator.starting import environment_in, start
+
+if TYPE_CHECKING:
+    from airflow_provider_cml.emulator.objects import Job, Project
 
 
 def _project(call: Call) -> Project:

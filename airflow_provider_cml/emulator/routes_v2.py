@@ -39,6 +39,7 @@ from airflow_provider_cml.emulator.objects import Job, Project, Run, User
 from airflow_provider_cml.emulator.starting import environment_in, start, text_in
 
 API_VERSION = "26.06.13"
+ID_LENGTH = 19
 
 
 # ---------------------------------------------------------------------- finding what a path names
@@ -47,8 +48,9 @@ API_VERSION = "26.06.13"
 def _public_id(call: Call, name: str, field: str) -> str:
     value = call.path[name]
     # LIVE: so is the number of a job refused, which v1 takes.
-    if len(value) != 19:
-        raise RefusalError(INVALID_ARGUMENT, f"Problem with field {field}: value length must be 19 runes")
+    if len(value) != ID_LENGTH:
+        message = f"Problem with field {field}: value length must be {ID_LENGTH} runes"
+        raise RefusalError(INVALID_ARGUMENT, message)
     return value
 
 
@@ -179,7 +181,7 @@ def _run_answer(call: Call, run: Run) -> dict[str, object]:
 
 
 def create_job_run(call: Call) -> Answer:
-    """CreateJobRun. The project_id and job_id of the body are passed over: the path says it (grpc-gateway, INFER)."""
+    """CreateJobRun. The path says which job; project_id and job_id of the body are passed over (INFER)."""
     job = job_of(call)
     document = call.document()
     text_in(document, "project_id")
@@ -270,5 +272,8 @@ def validate_key(call: Call) -> Answer:
 
 
 def swagger(_call: Call) -> Answer:
-    """The head of the published document: its `info.version` tells the server's. CML asks for no key here (LIVE)."""
+    """The head of the published document, whose `info.version` is the server's.
+
+    CML asks for no key here (LIVE); this server asks for one everywhere.
+    """
     return Answer({"swagger": "2.0", "info": {"title": "mlapiv2/api.proto", "version": API_VERSION}})

@@ -1,27 +1,23 @@
 """Which operation a request asks for.
 
-Law: paths and operation ids are the published document's (v2); those of v1 have no ids, so they are named here.
+Law: paths and operation ids are the published document's; v1 has no ids, so they are named here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from airflow_provider_cml.emulator import job_changes, routes_v1, routes_v2
-from airflow_provider_cml.emulator.calls import Operation
-from airflow_provider_cml.emulator.routes_control import Control
+from airflow_provider_cml.emulator.spoiling import Api
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-class Api(Enum):
-    """Which key opens a path, and how its errors look."""
-
-    V1 = "v1"
-    V2 = "v2"
-    CONTROL = "control"
+    from airflow_provider_cml.emulator.calls import Operation
+    from airflow_provider_cml.emulator.routes_control import Control
 
 
 @dataclass(frozen=True, slots=True)

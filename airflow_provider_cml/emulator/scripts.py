@@ -7,6 +7,7 @@ when it is over, or told to stop, the whole group goes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -15,9 +16,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from airflow_provider_cml.emulator.objects import Job, Project, Run
+if TYPE_CHECKING:
+    from airflow_provider_cml.emulator.objects import Job, Project, Run
 
 OUTPUT_LIMIT = 1_000_000
 OUTPUT_FOLDER = ".runs"
@@ -30,16 +32,12 @@ class ScriptError(ValueError):
 
 
 def locate(root: Path | None, folder: Path | None, script: str) -> Path:
-    """The file of a script, if it lies in its project's folder and that in the workspace's; links are followed."""
+    """The file of a script, if it lies in its project's folder and the workspace's, links followed."""
     # The words are CML's own (LIVE: CreateJob).
     missing = ScriptError(f"script '{script}' not found in project directory")
-    if (
-        root is None
-        or folder is None
-        or not script
-        or Path(script).is_absolute()
-        or ".." in Path(script).parts
-    ):
+    if root is None or folder is None or not script:
+        raise missing
+    if Path(script).is_absolute() or ".." in Path(script).parts:
         raise missing
     path, folder, root = (folder / script).resolve(), folder.resolve(), root.resolve()
     if not (path.is_file() and path.is_relative_to(folder) and folder.is_relative_to(root)):
@@ -48,14 +46,14 @@ def locate(root: Path | None, folder: Path | None, script: str) -> Path:
 
 
 def environment_of(folder: Path, given: Mapping[str, str], cdsw: Mapping[str, str]) -> dict[str, str]:
-    """What a script finds in its environment. DOC: PATH and CDSW_* are not to be overridden; here they cannot be."""
+    """What a script finds in its environment. DOC: PATH and CDSW_* are not to be overridden."""
     clean = {"LANG": "C.UTF-8", "HOME": str(folder), "PYTHONUNBUFFERED": "1", **given}
     clean = {name: value for name, value in clean.items() if not name.startswith("CDSW_")}
     return {**clean, "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", **cdsw}
 
 
 def cdsw_values(run: Run, job: Job, project: Project, address: str) -> dict[str, str]:
-    """What CML itself tells a script. The keys a real session has (CDSW_API_KEY, CDSW_APIV2_KEY) are not given."""
+    """What CML itself tells a script; but not the keys of a real one (CDSW_API_KEY, CDSW_APIV2_KEY)."""
     owner = project.owner.username
     values = {
         "CDSW_PROJECT_ID": project.id,
@@ -112,7 +110,7 @@ class Script:
         room = OUTPUT_LIMIT
         with self.output.open("wb") as file, pipe:
             while True:
-                # A grandchild may hold the pipe open after the script's end, so the end is looked for as well.
+                # A grandchild may hold the pipe open after the script's end: that is looked for as well.
                 readable, _, _ = select.select([pipe], [], [], 0.2)
                 if not readable:
                     if self._process.poll() is not None:
@@ -132,10 +130,8 @@ class Script:
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole process group."""
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
 
     def kill(self) -> None:
         """Make an end of it, now."""

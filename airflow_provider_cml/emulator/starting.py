@@ -6,7 +6,8 @@ several ways, and leaves a Skipped entry in the history (LIVE).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from airflow_provider_cml.emulator.calls import (
     FAILED_PRECONDITION,
@@ -19,6 +20,9 @@ from airflow_provider_cml.emulator.calls import (
 )
 from airflow_provider_cml.emulator.faults import Kind
 from airflow_provider_cml.emulator.objects import Job, Run, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def environment_in(document: Json) -> dict[str, str]:
@@ -63,6 +67,6 @@ def start(call: Call, job: Job, environment: Mapping[str, str], arguments: str |
     if run.status != Status.SKIPPED:
         return run
     status = workspace.busy if fault is None or fault.status is None else fault.status
-    if status == 200:
+    if status == HTTPStatus.OK:
         return run
     raise RefusalError(FAILED_PRECONDITION, f"job run for job {job.id} already active", status)

@@ -1,17 +1,21 @@
 """A CML workspace in memory: what tests and the routes hold in their hands.
 
-Law: thread-safe, and independent of any server: without an emulator it advances whenever it is asked something.
+Law: thread-safe, and independent of any server: without an emulator it advances when it is asked something.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from airflow_provider_cml.emulator.agenda import Clock
 from airflow_provider_cml.emulator.engine import Engine
 from airflow_provider_cml.emulator.objects import Job, Run, status_named
 from airflow_provider_cml.emulator.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from airflow_provider_cml.emulator.agenda import Clock
 
 
 class Workspace(Registry):
@@ -21,8 +25,8 @@ class Workspace(Registry):
     :param user: whom the keys belong to; default: the owner of the first project
     :param scheduling: seconds that a run of a script stays in SCHEDULING; `starting` in STARTING
     :param stopping: seconds from STOPPING to STOPPED
-    :param busy: what a second start is answered: 400 (code 9), or 200 with a SKIPPED run. Both are seen (LIVE);
-        which build gives which is not known
+    :param busy: what a second start is answered: 400 (code 9), or 200 with a SKIPPED run. Both were seen
+        (LIVE); which build gives which is not known
     :param engine_ids_are_run_ids: v1's engine id is the v2 run id (INFER: probably so on CML)
     :param page_size_cap: the server gives no larger pages than this (INFER: one client says 50)
     :param clock: seconds since the epoch; tests may give one of their own

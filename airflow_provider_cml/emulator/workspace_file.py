@@ -1,7 +1,7 @@
 """workspace.toml: a workspace declared in a file.
 
-Law: every field is known and of its type, or the error names it; scripts are looked for when the file is read,
-not when the first run fails.
+Law: every field is known and of its type, or the error names it; scripts are looked for when the file is
+read, not when the first run fails.
 """
 
 from __future__ import annotations
