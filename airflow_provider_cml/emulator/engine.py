@@ -10,7 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.emulator.identifiers import random_engine_id
-from airflow_provider_cml.emulator.objects import OVER, Job, Life, Run, Status
+from airflow_provider_cml.emulator.objects import OVER, Job, Life, Run, Status, status_named
 from airflow_provider_cml.emulator.prospects import is_made_again, life_of
 from airflow_provider_cml.emulator.scripts import (
     OUTPUT_FOLDER,
@@ -132,10 +132,11 @@ class Engine:
     def _end(self, run: Run, at: float) -> None:
         life = run.life or Life()
         run.message, run.oom_killed = life.message, life.oom_killed
-        if life.ending in OVER:
-            self.finish(run, life.ending, at, life.failure)
+        ending = status_named(life.ending)
+        if ending in OVER:
+            self.finish(run, ending, at, life.failure)
         else:
-            run.status, run.updated_at = life.ending, at
+            run.status, run.updated_at = ending, at
             self.registry.tell(run)
 
     # ------------------------------------------------------------------ end
