@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -179,7 +180,7 @@ def refusal(request: Request, response: Response) -> CmlError:
 
 def not_json(request: Request, response: Response, why: str) -> CmlProtocolError:
     """The error for a 2xx answer whose body is not the JSON object the API gives."""
-    kind = response.headers.get("content-type", "no content type").partition(";")[0]
+    kind = response.headers.get("content-type", "no content type").partition(";")[0][:60]
     hint = (
         " A login or error page instead of JSON usually means an expired key, a Host that is not the workspace's, "
         "or a gateway in between."
@@ -199,7 +200,7 @@ def retry_after(response: Response) -> float | None:
     word = response.headers.get("retry-after", "").strip()
     if not word:
         return None
-    if re.fullmatch(r"\d{1,18}", word):
+    if word.isascii() and word.isdigit():
         return min(float(word), RETRY_AFTER_CAP)
     try:
         then = parsedate_to_datetime(word)
@@ -218,14 +219,27 @@ def quote(request: Request, response: Response) -> str:
     and a run holds the passwords of its project. Values this request itself sent are blotted out.
     """
     said = _said(response)
-    sent = request.json.get("environment") if request.json else None
-    if isinstance(sent, dict):
-        for value in sorted((str(v) for v in sent.values() if len(str(v)) > 2), key=len, reverse=True):
-            said = said.replace(value, "***")
+    for value in _sent_values(request):
+        said = said.replace(value, "***")
     said = " ".join(said.split())
     if len(said) > QUOTE_LENGTH:
         said = said[: QUOTE_LENGTH - 1] + "…"
     return f' ("{said}")' if said else ""
+
+
+def _sent_values(request: Request) -> list[str]:
+    """What the request put into an environment, longest first; as JSON writes it, too.
+
+    The environment of a start is an object; that of a changed job is an object written as a string.
+    """
+    sent = request.json.get("environment") if request.json else None
+    found = {sent} if isinstance(sent, str) else set()
+    if isinstance(sent, str):
+        sent = _loads(sent.encode("utf-8", "replace"))
+    if isinstance(sent, Mapping):
+        found |= {str(value) for value in sent.values()}
+    found |= {json.dumps(value)[1:-1] for value in found}
+    return sorted((value for value in found if len(value) > 2), key=len, reverse=True)
 
 
 def _said(response: Response) -> str:
