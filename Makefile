@@ -20,7 +20,7 @@ LOWEST  := .venv-2.11
 BIN     := $(NEWEST)/bin
 UV      := $(BIN)/uv
 # Airflow must never read, or write to, the configuration of the person who runs this.
-AIRFLOW := env -u AIRFLOW_CONFIG -u PYTHONPATH -u VIRTUAL_ENV AIRFLOW_HOME="$(CURDIR)/.airflow"
+CLEAN   := env $(patsubst %,-u %,PYTHONPATH VIRTUAL_ENV $(filter AIRFLOW%,$(.VARIABLES))) AIRFLOW_HOME="$(CURDIR)/.airflow"
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -75,17 +75,17 @@ fix: setup
 test: test-newest test-lowest
 
 test-newest: setup
-	$(call timed,test (newest Airflow),$(AIRFLOW)/newest $(BIN)/python -m pytest -q $(ARGS))
+	$(call timed,test (newest Airflow),$(CLEAN)/newest $(BIN)/python -m pytest -q $(ARGS))
 
 test-lowest: setup-lowest
-	$(call timed,test (Airflow 2.11),$(AIRFLOW)/lowest $(LOWEST)/bin/python -m pytest -q $(ARGS))
+	$(call timed,test (Airflow 2.11),$(CLEAN)/lowest $(LOWEST)/bin/python -m pytest -q $(ARGS))
 
 coverage: setup
-	$(call timed,coverage,$(AIRFLOW)/newest $(BIN)/coverage run -m pytest -q $(ARGS) && $(BIN)/coverage report)
+	$(call timed,coverage,$(CLEAN)/newest $(BIN)/coverage run -m pytest -q $(ARGS) && $(BIN)/coverage report)
 
 test-airflow: setup
 	$(call timed,test-airflow,if [ -d tests/airflow ]; \
-		then $(AIRFLOW)/scenarios $(BIN)/python -m pytest -q -m airflow $(ARGS) tests/airflow; \
+		then $(CLEAN)/scenarios $(BIN)/python -m pytest -q -m airflow $(ARGS) tests/airflow; \
 		else echo "there are no scenarios yet"; fi)
 
 # The table of prices that the demo's job reads comes with the package `arch`: installed for its data, not its code.
