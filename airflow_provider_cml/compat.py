@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
-from airflow.exceptions import AirflowException, AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, Connection, Context
     from airflow.sdk.bases.sensor import PokeReturnValue
     from airflow.sdk.exceptions import (
+        AirflowException,
         AirflowFailException,
+        AirflowNotFoundException,
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     )
     from airflow.sdk.execution_time.context import context_to_airflow_vars
     from airflow.sdk.log import mask_secret
+    from airflow.sdk.types import TaskInstanceKey
 else:
+    from airflow.exceptions import AirflowException, AirflowNotFoundException
+
     try:  # 3.0+
         from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator
         from airflow.sdk.bases.sensor import PokeReturnValue
@@ -76,12 +80,14 @@ __all__ = [
     "PokeReturnValue",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "TaskInstanceKey",
     "TriggerEvent",
     "aget_connection",
     "airflow_base_url",
     "conf",
     "context_to_airflow_vars",
     "mask_secret",
+    "xcom_value",
 ]
 
 
@@ -102,3 +108,15 @@ def airflow_base_url() -> str:
         if found:
             return str(found)
     return ""
+
+
+def xcom_value(ti_key: TaskInstanceKey, key: str) -> str:
+    """A text another process pushed; "" where there is none. In 3.x this runs in the worker, in 2.x in the web server."""
+    if TYPE_CHECKING:
+        from airflow.sdk.execution_time.xcom import XCom  # noqa: PLC0415
+    else:
+        try:
+            from airflow.sdk.execution_time.xcom import XCom  # noqa: PLC0415 - 3.0+
+        except ImportError:
+            from airflow.models.xcom import XCom  # noqa: PLC0415
+    return str(XCom.get_value(ti_key=ti_key, key=key) or "")

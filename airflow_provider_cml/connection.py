@@ -111,13 +111,14 @@ def read_connection(connection: Connection) -> Configuration:
     extra = _extra(connection)
     version = _version(extra)
     base_url = _base_url(connection)
+    login: str | None = connection.login or None
+    key = connection.password or ""
     warnings: list[str] = []
-    login, key = connection.login or None, connection.password or ""
     if version is ApiVersion.V2:
         login = None
     elif login and not key:
         # The documentation's `--user KEY:` put into the form as it stands.
-        login, key = None, login
+        key, login = login, None
         warnings.append("Login: holds the legacy API key. Move it to the password field, which Airflow encrypts and masks.")
     if not key:
         message = f"API key (Password): is empty. It holds the {'API key' if version is ApiVersion.V2 else 'legacy API key'}."

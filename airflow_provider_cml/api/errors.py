@@ -12,6 +12,7 @@
     │   ├── CmlForbiddenError           403
     │   ├── CmlNotFoundError            404
     │   └── CmlJobBusyError             another run of the job is active, or no capacity (`starting` waits)
+    ├── CmlInterruptedError             this process was told to end
     ├── CmlStartError                   a start that cannot be settled
     │   ├── CmlRunMayExistError         sent, and its fate is unknown
     │   └── CmlSupersededError          a newer try of the same task is at work
@@ -134,6 +135,10 @@ class CmlJobBusyError(CmlRefusedError):
     def __init__(self, request: Request, response: Response) -> None:
         super().__init__(request, response, "")
         self.out_of_quota = "quota" in self.said.casefold()
+
+
+class CmlInterruptedError(CmlError):
+    """This process was told to end while a conversation was pausing."""
 
 
 class CmlStartError(CmlError):

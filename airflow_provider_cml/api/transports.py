@@ -8,15 +8,16 @@ Both check certificates, choose proxies and name failures by the same rules (`ne
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from airflow_provider_cml.api.errors import CmlError, CmlProtocolError
+from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError, CmlProtocolError
 from airflow_provider_cml.api.network import ca_file, connection_error, proxy_url, ssl_context
 from airflow_provider_cml.api.wire import Now, Pause, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     import aiohttp
     import requests
@@ -32,6 +33,9 @@ CONNECTIONS = 20
 """Connections one asynchronous transport keeps to its workspace at most."""
 USER_AGENT = "airflow-provider-cml"
 
+_UNAUTHORIZED = 401
+_INTERRUPTED = "The task was told to end while it was waiting."
+
 Tell: TypeAlias = "Callable[[Note], None]"
 """Who hears the notes of a conversation."""
 
@@ -39,8 +43,11 @@ Tell: TypeAlias = "Callable[[Note], None]"
 class Transport:
     """Runs conversations on requests, in the thread that calls. Not for an event loop."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, renew: Callable[[], Endpoint] | None = None) -> None:
+        """Set out for `endpoint`; `renew` gives it anew after a 401, in case the key was changed meanwhile."""
         self.endpoint = endpoint
+        self._renew = renew
+        self._interrupted = threading.Event()
         self._session: requests.Session | None = None
 
     def perform(self, exchange: Exchange[T], tell: Tell | None = None) -> T:
@@ -55,13 +62,19 @@ class Transport:
                         wish = exchange.throw(error)
                         continue
                 elif isinstance(wish, Pause):
-                    time.sleep(wish.seconds)
+                    if self._interrupted.wait(wish.seconds):
+                        exchange.close()
+                        raise CmlInterruptedError(_INTERRUPTED)
                     answer = None
                 else:
                     answer = _at_once(wish, tell)
                 wish = exchange.send(answer)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # the exchange's own T
+
+    def interrupt(self) -> None:
+        """End a pause at once, and every later one; for a signal handler. The conversation ends as interrupted."""
+        self._interrupted.set()
 
     def close(self) -> None:
         """Close the connections."""
@@ -70,6 +83,16 @@ class Transport:
             self._session = None
 
     def _send(self, request: Request) -> Response:
+        response = self._send_once(request)
+        if response.status == _UNAUTHORIZED and self._renew is not None:
+            endpoint = self._renew()
+            if endpoint.identity != self.endpoint.identity:
+                self.close()
+                self.endpoint = endpoint
+                return self._send_once(request)
+        return response
+
+    def _send_once(self, request: Request) -> Response:
         import requests  # noqa: PLC0415 - half a second at DAG parse time otherwise
 
         headers = _headers(self.endpoint, request)
@@ -122,8 +145,15 @@ class Transport:
 class AsyncTransport:
     """Runs conversations on aiohttp, in the event loop it was made in."""
 
-    def __init__(self, endpoint: Endpoint, connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        renew: Callable[[], Awaitable[Endpoint]] | None = None,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        """Set out for `endpoint`; `renew` gives it anew after a 401, in case the key was changed meanwhile."""
         self.endpoint = endpoint
+        self._renew = renew
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
@@ -155,6 +185,16 @@ class AsyncTransport:
             self._session = None
 
     async def _send(self, request: Request) -> Response:
+        response = await self._send_once(request)
+        if response.status == _UNAUTHORIZED and self._renew is not None:
+            endpoint = await self._renew()
+            if endpoint.identity != self.endpoint.identity:
+                await self.close()
+                self.endpoint = endpoint
+                return await self._send_once(request)
+        return response
+
+    async def _send_once(self, request: Request) -> Response:
         import aiohttp  # noqa: PLC0415 - not at DAG parse time
         import yarl  # noqa: PLC0415 - aiohttp's own addresses
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import decoding
 from airflow_provider_cml.api.endpoint import segment
+from airflow_provider_cml.api.errors import CmlInputError
 from airflow_provider_cml.api.retry import answered
 from airflow_provider_cml.api.wire import Request, Scheme
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_cml.api.wire import Exchange
+
+
+def split_project(project: str) -> tuple[str, str]:
+    """Owner and slug out of `owner/slug`, the only way v1 knows a project.
+
+    :raises CmlInputError: it is written otherwise.
+    """
+    owner, slash, slug = project.partition("/")
+    if not slash or not owner or not slug or "/" in slug:
+        message = f"project: API v1 needs 'owner/slug' as in the project's address, not {project!r}."
+        raise CmlInputError(message)
+    return owner, slug
 
 
 def start_job(owner: str, slug: str, number: str, environment: Mapping[str, str]) -> Exchange[str]:

@@ -180,6 +180,11 @@ def validate_api_key(*, patience: float = 0, read_timeout: float | None = None) 
     return (yield from answered(request, lambda q, r: decoding.key_owner(_doc(q, r))))
 
 
+def read_project_count(request: Request, response: Response) -> int:
+    """How many projects a page holds, for those who only want to know whether the list can be read."""
+    return len(decoding.page(_doc(request, response), "projects", decoding.project).items)
+
+
 def request(
     method: str,
     path: str,

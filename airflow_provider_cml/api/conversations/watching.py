@@ -1,0 +1,124 @@
+"""What somebody waits for, and how the wait ended: the same values in worker and triggerer, for operator and sensor.
+
+The law: every wait ends in an `Outcome`, never in an exception of the API, so no mode can tell an ending differently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations.finding import JobIds, find_job_run_by_key, find_newest_job_run
+from airflow_provider_cml.api.conversations.waiting import POLL_PATIENCE, Wait, gap_after, wait_for_job_run
+from airflow_provider_cml.api.errors import (
+    CmlError,
+    CmlUnavailableError,
+    CmlUnknownStatusError,
+    CmlWaitTimeoutError,
+)
+from airflow_provider_cml.api.wire import note, now, pause
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.api.wire import Exchange
+
+
+class Ending(StrEnum):
+    """How a wait ended. Only OVER says anything about the run; the others say that we do not know."""
+
+    OVER = "over"
+    TIMED_OUT = "timed out"
+    UNANSWERED = "unanswered"
+    REFUSED = "refused"
+    UNKNOWN_STATUS = "unknown status"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a wait. `run` is the run as last seen; `message` the reason, where the run's status is not it."""
+
+    ending: Ending
+    run: JobRun | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The run somebody means: by id, by the key it carries, or the newest one created at or after a moment."""
+
+    ids: JobIds
+    run_id: str | None = None
+    run_key: str | None = None
+    since: datetime | None = None
+
+    def __str__(self) -> str:
+        """The target in words, for messages."""
+        if self.run_id is not None:
+            return f"run {self.run_id}"
+        if self.run_key is not None:
+            return f"the run with the key {self.run_key}"
+        return f"a run created at or after {self.since.isoformat() if self.since else None}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How to wait. Seconds; `timeout` counts from the beginning of this wait, None is without limit."""
+
+    poll_interval: float = 30.0
+    timeout: float | None = None
+    age: float = 0.0
+    first_gap: float = 0.0
+
+
+def look(target: Target) -> Exchange[JobRun | None]:
+    """The run as it is now; None if there is none yet."""
+    if target.run_id is not None:
+        return (yield from v2.get_job_run(target.ids.project_id, target.ids.job_id, target.run_id, patience=POLL_PATIENCE))
+    if target.run_key is not None:
+        return (yield from find_job_run_by_key(target.ids, target.run_key, patience=POLL_PATIENCE))
+    if target.since is not None:
+        return (yield from find_newest_job_run(target.ids, target.since, patience=POLL_PATIENCE))
+    return None
+
+
+def watch(target: Target, pace: Pace) -> Exchange[Outcome]:
+    """Wait until the run that is meant is there, and over."""
+    began = yield from now()
+    try:
+        yield from pause(pace.first_gap)
+        run_id = target.run_id
+        while run_id is None:
+            run = yield from look(target)
+            elapsed = (yield from now()) - began
+            if run is not None:
+                run_id = run.id
+                yield from note(f"Found {target}: run {run.id}.")
+            elif pace.timeout is not None and elapsed >= pace.timeout:
+                return Outcome(Ending.TIMED_OUT, None, f"There was not {target} in the {pace.timeout:g} s given to wait.")
+            else:
+                yield from pause(gap_after(max(elapsed, pace.age), pace.poll_interval))
+        elapsed = (yield from now()) - began
+        wait = Wait(
+            target.ids,
+            run_id,
+            poll_interval=pace.poll_interval,
+            timeout=None if pace.timeout is None else pace.timeout - elapsed,
+            age=pace.age + elapsed,
+        )
+        return Outcome(Ending.OVER, (yield from wait_for_job_run(wait)))
+    except CmlWaitTimeoutError as error:
+        return Outcome(Ending.TIMED_OUT, error.run, str(error))
+    except CmlUnknownStatusError as error:
+        return Outcome(Ending.UNKNOWN_STATUS, error.run, str(error))
+    except CmlError as error:
+        return outcome_of(error)
+
+
+def outcome_of(error: CmlError) -> Outcome:
+    """The outcome of a wait that ended in an error of the API: we could not ask, or CML said no."""
+    ending = Ending.UNANSWERED if isinstance(error, CmlUnavailableError) else Ending.REFUSED
+    return Outcome(ending, None, str(error))

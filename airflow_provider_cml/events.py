@@ -1,0 +1,131 @@
+"""What a trigger tells the task it wakes.
+
+An event crosses processes through Airflow's database: it may be of another version, or half of one, and `airflow dags
+test` drops what `defer(kwargs=...)` was given. So the event carries everything the resume needs.
+
+The law: only this module knows an event's keys; JSON primitives only; read strictly: what is not understood is an
+error, never a success.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cml.api.conversations.finding import JobIds
+from airflow_provider_cml.api.conversations.watching import Ending, Outcome
+from airflow_provider_cml.api.models import JobRun
+from airflow_provider_cml.api.states import JobRunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = 1
+BACKSTOP = 120.0
+"""Seconds Airflow waits for an event after the trigger's own deadline. It resumes a task that has no event without
+calling our code, and without telling which run it was."""
+_TIMES = ("created_at", "scheduling_at", "starting_at", "running_at", "finished_at")
+
+
+class EventError(ValueError):
+    """An event that is not one of ours, or not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a task knows about its run when it goes to sleep, and must know again when it wakes.
+
+    :param run_key: the key the run carries.
+    :param began: seconds since 1970 when this try first had its run; the gaps between looks grow from there.
+    :param losses: answers to starts this try lost.
+    :param deadline: seconds since 1970 when this try gives up waiting; None is never.
+    :param busy_deadline: the same for waiting until the job is free.
+    :param excluded: runs whose end is not this try's result.
+    """
+
+    project_id: str
+    job_id: str
+    run_id: str = ""
+    run_key: str = ""
+    run_url: str = ""
+    began: float = 0.0
+    losses: int = 0
+    deadline: float | None = None
+    busy_deadline: float | None = None
+    excluded: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> JobIds:
+        """The job."""
+        return JobIds(self.project_id, self.job_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON primitives, for a trigger's arguments."""
+        return {**asdict(self), "excluded": list(self.excluded)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Watched:
+        """Back from `to_json`.
+
+        :raises EventError: a field is missing or of another version.
+        """
+        try:
+            return cls(**{**fields, "excluded": tuple(fields["excluded"])})
+        except (TypeError, KeyError) as error:
+            message = f"a task's memory of its run cannot be read: {error}"
+            raise EventError(message) from error
+
+
+def write(outcome: Outcome, watched: Watched) -> dict[str, Any]:
+    """The payload of the event that ends a wait."""
+    return {
+        "version": VERSION,
+        "ending": outcome.ending.value,
+        "message": outcome.message,
+        "run": None if outcome.run is None else _run_to_json(outcome.run),
+        "watched": watched.to_json(),
+    }
+
+
+def read(event: object) -> tuple[Outcome, Watched]:
+    """What an event says.
+
+    :raises EventError: it is not a whole event of this version.
+    """
+    if not isinstance(event, dict) or event.get("version") != VERSION:
+        message = f"the trigger's event cannot be read (version {event.get('version') if isinstance(event, dict) else None!r})"
+        raise EventError(message)
+    try:
+        ending = Ending(event["ending"])
+        run = None if event["run"] is None else _run_from_json(event["run"])
+        outcome = Outcome(ending, run, str(event["message"]))
+        watched = Watched.from_json(event["watched"])
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"the trigger's event cannot be read: {error}"
+        raise EventError(message) from error
+    if ending is Ending.OVER and (run is None or not run.status.is_over):
+        message = "the trigger's event says that the run is over, but not how"
+        raise EventError(message)
+    return outcome, watched
+
+
+def backstop(seconds: float | None) -> timedelta | None:
+    """How long Airflow may let the trigger run: its own deadline, and time to report it."""
+    return None if seconds is None else timedelta(seconds=seconds + BACKSTOP)
+
+
+def run_times(run: JobRun) -> dict[str, str]:
+    """The times CML has set for a run, in ISO 8601."""
+    found = {name: getattr(run, name) for name in _TIMES}
+    return {name: moment.isoformat() for name, moment in found.items() if moment is not None}
+
+
+def _run_to_json(run: JobRun) -> dict[str, Any]:
+    fields = {name: value for name, value in asdict(run).items() if name not in _TIMES}
+    return {**fields, "status": run.status.value, **run_times(run)}
+
+
+def _run_from_json(fields: Mapping[str, Any]) -> JobRun:
+    times = {name: datetime.fromisoformat(fields[name]) for name in _TIMES if name in fields}
+    return JobRun(**{**fields, **times, "status": JobRunStatus(fields["status"])})

@@ -1,0 +1,149 @@
+"""What a task raises, and whether Airflow may try again.
+
+    CmlTaskError (AirflowException)             Airflow may retry
+    ├── CmlRunFailedError                       the run failed or timed out in CML
+    ├── CmlTimeoutError                         not over in the time given; the run was stopped
+    ├── CmlUnansweredError                      we could not ask; the run was left alone
+    └── CmlRunUnclearError                      CML itself does not know; the run was left alone
+    CmlTaskFailError (AirflowFailException)     a retry would end the same, or do harm
+    ├── CmlRunStoppedError                      somebody stopped the run
+    ├── CmlRunSkippedError                      CML never ran it
+    ├── CmlJobBusyFailError                     the job is busy, and the DAG author said not to wait
+    ├── CmlStartFailError                       a start whose fate is unknown, or a newer try is at work
+    └── CmlRefusedFailError                     CML refused, or what was given cannot be used
+
+The law: one table for operator and sensor in every mode. Each ending has words of its own, and the same words reach log
+and callbacks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_cml.api.conversations.watching import Ending
+from airflow_provider_cml.api.errors import (
+    CmlConnectionError,
+    CmlInterruptedError,
+    CmlProtocolError,
+    CmlStartError,
+    CmlUnavailableError,
+)
+from airflow_provider_cml.api.states import JobRunStatus
+from airflow_provider_cml.compat import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow_provider_cml.api.conversations.watching import Outcome
+    from airflow_provider_cml.api.errors import CmlError
+    from airflow_provider_cml.events import Watched
+
+
+class _Facts:
+    """Which run an error is about. Fields are "" where they are not known."""
+
+    run_id = ""
+    job_id = ""
+    project_id = ""
+    status = ""
+    run_url = ""
+
+
+class CmlTaskError(AirflowException, _Facts):
+    """The task failed; Airflow may try again."""
+
+
+class CmlRunFailedError(CmlTaskError):
+    """The run failed, or CML called it timed out."""
+
+
+class CmlTimeoutError(CmlTaskError):
+    """The run was not over in the time given for it."""
+
+
+class CmlUnansweredError(CmlTaskError):
+    """CML could not be asked; nothing is known about the run, and it was left alone."""
+
+
+class CmlRunUnclearError(CmlTaskError):
+    """CML gives the run a status that says nothing; it was left alone."""
+
+
+class CmlTaskFailError(AirflowFailException, _Facts):
+    """The task failed for good; Airflow does not try again."""
+
+
+class CmlRunStoppedError(CmlTaskFailError):
+    """Somebody stopped the run, and not this task."""
+
+
+class CmlRunSkippedError(CmlTaskFailError):
+    """CML never ran the run, because another one of the job was active."""
+
+
+class CmlJobBusyFailError(CmlTaskFailError):
+    """Another run of the job is active, and the task was told not to wait, or waited long enough."""
+
+
+class CmlStartFailError(CmlTaskFailError):
+    """A start was sent and its fate is unknown, or a newer try of this task is at work."""
+
+
+class CmlRefusedFailError(CmlTaskFailError):
+    """CML refused, or what the task was given cannot be used."""
+
+
+_KINDS: dict[Ending, type[CmlTaskError | CmlTaskFailError]] = {
+    Ending.TIMED_OUT: CmlTimeoutError,
+    Ending.UNANSWERED: CmlUnansweredError,
+    Ending.REFUSED: CmlRefusedFailError,
+    Ending.UNKNOWN_STATUS: CmlRunUnclearError,
+}
+
+
+def failure(outcome: Outcome, watched: Watched) -> CmlTaskError | CmlTaskFailError | None:
+    """The error a wait ended in; None for the one good ending."""
+    run = outcome.run
+    where = f" Look at it in CML: {watched.run_url}" if watched.run_url else ""
+    name = f"Run {run.id if run else watched.run_id} of job {watched.job_id}"
+    error: CmlTaskError | CmlTaskFailError
+    if outcome.ending is not Ending.OVER or run is None:
+        error = _KINDS.get(outcome.ending, CmlTaskError)(f"{outcome.message}{where}")
+    elif run.status.is_success:
+        return None
+    elif run.status is JobRunStatus.STOPPED:
+        error = CmlRunStoppedError(f"{name} was stopped in CML, and not by this task ({run.word}).{where}")
+    elif run.status is JobRunStatus.SKIPPED:
+        error = CmlRunSkippedError(
+            f"{name} was skipped ({run.word}): CML never ran it, because another run of the job was active.{where}"
+        )
+    elif run.status is JobRunStatus.TIMEDOUT:
+        error = CmlRunFailedError(f"{name} ran longer than the job's timeout in CML ({run.word}).{where}")
+    else:
+        error = CmlRunFailedError(f"{name} failed ({run.word}); its log is in CML.{where}")
+    return with_facts(error, watched, outcome)
+
+
+def failure_of(error: CmlError, *, is_first_try: bool) -> CmlTaskError | CmlTaskFailError:
+    """The error of a task whose conversation with CML failed before there was a run to wait for.
+
+    An address where nothing is, or a login page instead of an API, is a mistake in the connection at the first try.
+    At a later one the address has been good, and an earlier run may be waiting to be found: then Airflow may retry.
+    """
+    if isinstance(error, CmlStartError):
+        return CmlStartFailError(str(error))
+    if isinstance(error, CmlUnavailableError):
+        is_mistake = isinstance(error, CmlProtocolError) or (isinstance(error, CmlConnectionError) and error.unreachable)
+        return (CmlRefusedFailError if is_mistake and is_first_try else CmlUnansweredError)(str(error))
+    if isinstance(error, CmlInterruptedError):
+        return CmlTaskError(str(error))
+    return CmlRefusedFailError(str(error))
+
+
+def with_facts(
+    error: CmlTaskError | CmlTaskFailError, watched: Watched, outcome: Outcome | None = None
+) -> CmlTaskError | CmlTaskFailError:
+    """The error, with what is known about its run."""
+    run = outcome.run if outcome else None
+    error.run_id = run.id if run else watched.run_id
+    error.job_id, error.project_id, error.run_url = watched.job_id, watched.project_id, watched.run_url
+    error.status = run.word if run else ""
+    return error

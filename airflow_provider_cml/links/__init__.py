@@ -1,0 +1,1 @@
+"""Airflow's links for Cloudera Machine Learning."""

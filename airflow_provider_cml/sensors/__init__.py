@@ -1,0 +1,1 @@
+"""Airflow's sensors for Cloudera Machine Learning."""

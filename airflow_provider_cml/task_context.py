@@ -1,0 +1,78 @@
+"""What the running task tells about itself: its run key, and the variables every run is given.
+
+The law: facts from Airflow's database only. The key's meaning is `api.run_key`'s; here it is only filled in.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_cml.api.run_key import RunKey
+from airflow_provider_cml.compat import airflow_base_url, conf, context_to_airflow_vars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_UNSENT = frozenset({"AIRFLOW_CTX_DAG_EMAIL", "AIRFLOW_CTX_DAG_OWNER"})
+"""Facts about people, which a run in another system has no need of."""
+
+_PROCESS = uuid.uuid4().hex[:8]
+"""Tells two processes apart where the dag run's start date does not."""
+
+
+def deployment() -> str:
+    """The name of this Airflow in every key: `[cml] deployment`, else the host of its base URL, else `localhost`."""
+    name = conf.get("cml", "deployment", fallback="") or ""
+    return name.strip() or _base_host()
+
+
+def is_deployment_told() -> bool:
+    """Whether the name tells this Airflow from others; two laptops are both `localhost`, and must not stop each other's runs."""
+    return bool((conf.get("cml", "deployment", fallback="") or "").strip()) or not _is_local(_base_host())
+
+
+def run_key(context: Mapping[str, Any]) -> RunKey:
+    """The key of this try.
+
+    `dag_run.start_date` tells a dag run that was deleted and made again from its forerunner. Under `dags test` it equals
+    the logical date (2.11 and 3.x), which the next test run shares; there each process is a dag run of its own.
+    """
+    ti, dag_run, task = context["ti"], context["dag_run"], context["task"]
+    start = dag_run.start_date
+    dates = (getattr(dag_run, "logical_date", None), getattr(dag_run, "run_after", None))
+    return RunKey(
+        deployment=deployment(),
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        start=_microseconds(start) if start else 0,
+        max_tries=ti.max_tries,
+        retries=task.retries or 0,
+        try_number=ti.try_number,
+        nonce=_PROCESS if start is None or start in dates else "",
+    )
+
+
+def context_variables(context: Mapping[str, Any]) -> dict[str, str]:
+    """Airflow's standard AIRFLOW_CTX_* variables, without the e-mail and owner of the DAG."""
+    found = context_to_airflow_vars(context, in_env_var_format=True)
+    return {name: value for name, value in found.items() if name not in _UNSENT}
+
+
+def _microseconds(moment: datetime) -> int:
+    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _base_host() -> str:
+    parts = urlsplit(airflow_base_url())
+    return (parts.netloc + parts.path).strip("/") or "localhost"
+
+
+def _is_local(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    return name in {"localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104 - compared, not bound

@@ -1,0 +1,1 @@
+"""Airflow's triggers for Cloudera Machine Learning."""
