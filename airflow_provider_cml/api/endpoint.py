@@ -69,7 +69,7 @@ class Endpoint:
         v1 is HTTP Basic with the legacy key as user and an empty password, or user name and password
         (Cloudera's Jobs API page); v2 is `Bearer <key>` (its API v2 page).
 
-        :raises CmlInputError: the connection is for the other API.
+        :raises CmlInputError: the connection is for the other API, or the key cannot stand in a header.
         """
         if scheme is not _SCHEMES[self.api_version]:
             other = ApiVersion.V1 if self.api_version is ApiVersion.V2 else ApiVersion.V2
@@ -78,7 +78,11 @@ class Endpoint:
                 f"Use a connection for API {other}, with a key of that API."
             )
             raise CmlInputError(message)
-        return f"{scheme} {self.credential}"
+        header = f"{scheme} {self.credential}"
+        if not (header.isascii() and header.isprintable()):
+            message = "API key (Password): holds a character that no key has, such as a line break; copy it again."
+            raise CmlInputError(message)
+        return header
 
     @property
     def credential(self) -> str:
@@ -108,7 +112,7 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-_SEGMENT = re.compile(r"[^\x00-\x1f\x7f]+")
+_SEGMENT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 
 
 def segment(text: str, field: str) -> str:
