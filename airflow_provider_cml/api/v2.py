@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from airflow_provider_cml.api import decoding
 from airflow_provider_cml.api.endpoint import segment
@@ -197,7 +198,7 @@ def request(
     :param path: begins with /api/; an address with a host is refused before a connection opens.
     :raises CmlInputError: the path is not one of this workspace's API.
     """
-    if not path.startswith("/api/") or ".." in path.split("/") or re.search(r"[\s\\#?]|//|%2e%2e", path, re.IGNORECASE):
+    if not path.startswith("/api/") or re.search(r"[^!-~]|[\\#?]|//", path) or not _UPWARD.isdisjoint(_segments(path)):
         message = f"path: {path!r} must be a path of this workspace that begins with /api/, without '..' and query."
         raise CmlInputError(message)
     asked = Request(
@@ -232,6 +233,14 @@ def _list(
 
 def _get(path: str) -> Request:
     return Request("GET", path, Scheme.BEARER)
+
+
+_UPWARD = {".", ".."}
+
+
+def _segments(path: str) -> list[str]:
+    """The segments as a server, or an HTTP library on the way, may read them: `%2e.` is `..` to some."""
+    return re.split(r"[/\\]", unquote(path))
 
 
 def _doc(request: Request, response: Response) -> dict[str, Any]:
