@@ -33,7 +33,9 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "connection-types": [connection_type()],
         **{
-            kind: [{"integration-name": integration, "python-modules": [f"airflow_provider_cml.{kind}.{CONNECTION_TYPE}"]}]
+            kind: [
+                {"integration-name": integration, "python-modules": [f"airflow_provider_cml.{kind}.{CONNECTION_TYPE}"]}
+            ]
             for kind in ("hooks", "operators", "sensors", "triggers")
         },
         "extra-links": ["airflow_provider_cml.links.cml.CmlJobRunLink"],

@@ -11,7 +11,9 @@ from airflow.configuration import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, Connection, Context
+    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
+    from airflow.sdk import Connection as Connection  # noqa: PLC0414 - said to mypy: for others, as a type
+    from airflow.sdk import Context as Context  # noqa: PLC0414
     from airflow.sdk.bases.sensor import PokeReturnValue
     from airflow.sdk.exceptions import (
         AirflowException,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     )
     from airflow.sdk.execution_time.context import context_to_airflow_vars
     from airflow.sdk.log import mask_secret
-    from airflow.sdk.types import TaskInstanceKey
+    from airflow.sdk.types import TaskInstanceKey as TaskInstanceKey  # noqa: PLC0414
 else:
     from airflow.exceptions import AirflowException, AirflowNotFoundException
 
@@ -75,12 +77,9 @@ __all__ = [
     "BaseOperatorLink",
     "BaseSensorOperator",
     "BaseTrigger",
-    "Connection",
-    "Context",
     "PokeReturnValue",
     "TaskDeferralError",
     "TaskDeferralTimeout",
-    "TaskInstanceKey",
     "TriggerEvent",
     "aget_connection",
     "airflow_base_url",
@@ -111,7 +110,7 @@ def airflow_base_url() -> str:
 
 
 def xcom_value(ti_key: TaskInstanceKey, key: str) -> str:
-    """A text another process pushed; "" where there is none. In 3.x this runs in the worker, in 2.x in the web server."""
+    """A text another process pushed; "" where there is none. Runs in the worker, on 2.x in the web server."""
     if TYPE_CHECKING:
         from airflow.sdk.execution_time.xcom import XCom  # noqa: PLC0415
     else:

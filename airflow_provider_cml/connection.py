@@ -43,7 +43,7 @@ FORM: dict[str, dict[str, Any]] = {
     },
     "client_cert": {
         "label": "Client certificate",
-        "description": "Path of a PEM file with certificate and private key, if the workspace or its gateway asks for one.",
+        "description": "Path of a PEM file with certificate and private key, if the gateway asks for one.",
         "schema": {"type": ["string", "null"]},
     },
     "proxy": {
@@ -70,12 +70,12 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
     "relabeling": {
         "host": "Host",
         "login": "Login (API v1 with user name and password only)",
-        "password": "API key",  # noqa: S105 - a label
+        "password": "API key",
     },
     "placeholders": {
         "host": "https://ml-12345.example.cloudera.site",
         "port": "443",
-        "password": "v2: an API key; v1: the legacy API key",  # noqa: S105 - a hint
+        "password": "v2: an API key; v1: the legacy API key",
         "login": "leave empty for API keys",
     },
 }
@@ -119,9 +119,13 @@ def read_connection(connection: Connection) -> Configuration:
     elif login and not key:
         # The documentation's `--user KEY:` put into the form as it stands.
         key, login = login, None
-        warnings.append("Login: holds the legacy API key. Move it to the password field, which Airflow encrypts and masks.")
+        warnings.append(
+            "Login: holds the legacy API key. Move it to the password field, which Airflow encrypts and masks."
+        )
     if not key:
-        message = f"API key (Password): is empty. It holds the {'API key' if version is ApiVersion.V2 else 'legacy API key'}."
+        message = (
+            f"API key (Password): is empty. It holds the {'API key' if version is ApiVersion.V2 else 'legacy API key'}."
+        )
         raise CmlInputError(message)
     if base_url.startswith("http:") and urlsplit(base_url).hostname not in _LOOPBACK:
         warnings.append(f"Host: {base_url} is not encrypted; anybody on the way can read the API key. Use https://.")
@@ -183,7 +187,9 @@ def _base_url(connection: Connection) -> str:
         or path not in {"", "/api", "/api/v1", "/api/v2"}
         or any(character.isspace() for character in name)
     ):
-        message = f"Host: {_without_user(host)!r} is not the address of a workspace; give https://name or https://name:port."
+        message = (
+            f"Host: {_without_user(host)!r} is not the address of a workspace; give https://name or https://name:port."
+        )
         raise CmlInputError(message)
     if parts.username is not None or parts.password is not None:
         message = "Host: holds a user or password, which Airflow would show. Put the API key into the password field."
@@ -208,7 +214,10 @@ def _proxy(extra: Mapping[str, Any]) -> Proxy | None:
         return None
     parts = urlsplit(text if "://" in text else f"http://{text}")
     if "@" in parts.netloc:
-        message = "Proxy (Extra 'proxy'): holds a user or password, which Airflow would show. Use proxy_user and proxy_password."
+        message = (
+            "Proxy (Extra 'proxy'): holds a user or password, which Airflow would show. "
+            "Use proxy_user and proxy_password."
+        )
         raise CmlInputError(message)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         message = f"Proxy (Extra 'proxy'): {text!r} is not an address such as http://proxy:3128."

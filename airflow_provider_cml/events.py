@@ -94,7 +94,8 @@ def read(event: object) -> tuple[Outcome, Watched]:
     :raises EventError: it is not a whole event of this version.
     """
     if not isinstance(event, dict) or event.get("version") != VERSION:
-        message = f"the trigger's event cannot be read (version {event.get('version') if isinstance(event, dict) else None!r})"
+        version = event.get("version") if isinstance(event, dict) else None
+        message = f"the trigger's event cannot be read (version {version!r})"
         raise EventError(message)
     try:
         ending = Ending(event["ending"])

@@ -131,7 +131,9 @@ def failure_of(error: CmlError, *, is_first_try: bool) -> CmlTaskError | CmlTask
     if isinstance(error, CmlStartError):
         return CmlStartFailError(str(error))
     if isinstance(error, CmlUnavailableError):
-        is_mistake = isinstance(error, CmlProtocolError) or (isinstance(error, CmlConnectionError) and error.unreachable)
+        is_mistake = isinstance(error, CmlProtocolError) or (
+            isinstance(error, CmlConnectionError) and error.unreachable
+        )
         return (CmlRefusedFailError if is_mistake and is_first_try else CmlUnansweredError)(str(error))
     if isinstance(error, CmlInterruptedError):
         return CmlTaskError(str(error))

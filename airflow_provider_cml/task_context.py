@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_cml.api.environment import as_text
+from airflow_provider_cml.api.errors import CmlInputError
 from airflow_provider_cml.api.run_key import RunKey
-from airflow_provider_cml.compat import airflow_base_url, conf, context_to_airflow_vars
+from airflow_provider_cml.compat import airflow_base_url, conf, context_to_airflow_vars, mask_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,15 +32,15 @@ def deployment() -> str:
 
 
 def is_deployment_told() -> bool:
-    """Whether the name tells this Airflow from others; two laptops are both `localhost`, and must not stop each other's runs."""
+    """Whether the name tells this Airflow from others: two laptops are both `localhost`."""
     return bool((conf.get("cml", "deployment", fallback="") or "").strip()) or not _is_local(_base_host())
 
 
 def run_key(context: Mapping[str, Any]) -> RunKey:
     """The key of this try.
 
-    `dag_run.start_date` tells a dag run that was deleted and made again from its forerunner. Under `dags test` it equals
-    the logical date (2.11 and 3.x), which the next test run shares; there each process is a dag run of its own.
+    `dag_run.start_date` tells a dag run that was deleted and made again from its forerunner. Under `dags test` it
+    equals the logical date (2.11 and 3.x), which the next test run shares; there each process is a dag run of its own.
     """
     ti, dag_run, task = context["ti"], context["dag_run"], context["task"]
     start = dag_run.start_date
@@ -57,10 +59,26 @@ def run_key(context: Mapping[str, Any]) -> RunKey:
     )
 
 
-def context_variables(context: Mapping[str, Any]) -> dict[str, str]:
-    """Airflow's standard AIRFLOW_CTX_* variables, without the e-mail and owner of the DAG."""
+def run_variables(context: Mapping[str, Any], environment: object, private_environment: object) -> dict[str, str]:
+    """What a run is given, but for its key: Airflow's standard AIRFLOW_CTX_* variables and those of the DAG author.
+
+    The e-mail and owner of the DAG stay here. Private values are made known to Airflow's masker, which blots them out
+    of every log; it ignores values of fewer than five characters.
+
+    :param environment: {name: value}, rendered.
+    :param private_environment: {name: value}, rendered.
+    :raises CmlInputError: a name or value cannot be used, or a name is given twice.
+    """
+    private = as_text(private_environment, "private_environment")
+    for value in private.values():
+        mask_secret(value)
+    public = as_text(environment)
+    twice = sorted(set(public) & set(private))
+    if twice:
+        message = f"private_environment: {', '.join(twice)} is in environment too; give it once."
+        raise CmlInputError(message)
     found = context_to_airflow_vars(context, in_env_var_format=True)
-    return {name: value for name, value in found.items() if name not in _UNSENT}
+    return {**{name: value for name, value in found.items() if name not in _UNSENT}, **public, **private}
 
 
 def _microseconds(moment: datetime) -> int:

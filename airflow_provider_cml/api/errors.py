@@ -192,9 +192,7 @@ def not_json(request: Request, response: Response, why: str) -> CmlProtocolError
         if "html" in kind
         else ""
     )
-    return CmlProtocolError(
-        f"{_asked(request)}: expected JSON, got {kind} ({why}){quote(request, response)}.{hint}"
-    )
+    return CmlProtocolError(f"{_asked(request)}: expected JSON, got {kind} ({why}){quote(request, response)}.{hint}")
 
 
 def retry_after(response: Response) -> float | None:

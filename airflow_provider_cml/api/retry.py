@@ -59,11 +59,7 @@ def _once(request: Request, read: Callable[[Request, Response], T]) -> Exchange[
 
 
 def _repeatable(request: Request, error: BaseException) -> bool:
-    return (
-        request.patience > 0
-        and isinstance(error, CmlUnavailableError)
-        and (request.idempotent or not error.sent)
-    )
+    return request.patience > 0 and isinstance(error, CmlUnavailableError) and (request.idempotent or not error.sent)
 
 
 def _again(

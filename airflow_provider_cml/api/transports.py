@@ -264,5 +264,7 @@ def _response(endpoint: Endpoint, status: int, headers: Iterable[tuple[str, str]
 
 def _check_size(body: bytearray, request: Request) -> None:
     if len(body) > BODY_LIMIT:
-        message = f"{request.method} {request.path}: the answer is larger than {BODY_LIMIT >> 20} MiB, which CML's never is."
+        message = (
+            f"{request.method} {request.path}: the answer is larger than {BODY_LIMIT >> 20} MiB, which CML's never is."
+        )
         raise CmlProtocolError(message)

@@ -43,7 +43,9 @@ def start_job(owner: str, slug: str, number: str, environment: Mapping[str, str]
     The same body with a JSON content type is sent even if there is nothing to say: v1 demands the header (Jobs API).
     Not repeated once it has left: a second POST is a second run.
     """
-    path = f"/api/v1/projects/{segment(owner, 'project')}/{segment(slug, 'project')}/jobs/{segment(number, 'job')}/start"
+    path = (
+        f"/api/v1/projects/{segment(owner, 'project')}/{segment(slug, 'project')}/jobs/{segment(number, 'job')}/start"
+    )
     body = {"environment": dict(environment)} if environment else {}
     request = Request("POST", path, Scheme.BASIC, json=body, idempotent=False)
     return (yield from answered(request, lambda req, res: decoding.engine_id(decoding.document(req, res))))

@@ -142,8 +142,7 @@ def create_job_run(
     if not 200 <= response.status < 300:
         error = refusal(request, response)
         if isinstance(error, CmlRefusedError) and (
-            response.status in {409, 412}
-            or (response.status == 400 and error.grpc_code == GRPC_FAILED_PRECONDITION)
+            response.status in {409, 412} or (response.status == 400 and error.grpc_code == GRPC_FAILED_PRECONDITION)
         ):
             raise CmlJobBusyError(request, response)
         raise error
@@ -191,7 +190,7 @@ def request(
     path: str,
     *,
     query: Mapping[str, str] | None = None,
-    json: Mapping[str, object] | None = None,  # noqa: A002 - requests' own word for it
+    json: Mapping[str, object] | None = None,
 ) -> Exchange[dict[str, Any]]:
     """Any other call of API v2. Returns the answer's JSON object, passwords included where CML echoes them.
 

@@ -44,8 +44,8 @@ class CmlHook(BaseHook):
     """Talk to a Cloudera Machine Learning workspace.
 
     Projects and jobs are given as in `CmlRunJobOperator`: by id, which costs no request, or by name. Methods raise
-    the errors of `airflow_provider_cml.api.errors`; values of runs, jobs and projects never hold an environment, because
-    CML shows passwords in it.
+    the errors of `airflow_provider_cml.api.errors`; values of runs, jobs and projects never hold an environment,
+    because CML shows passwords in it.
 
     :param cml_conn_id: the Airflow connection, of type `cml`.
     """
@@ -107,7 +107,7 @@ class CmlHook(BaseHook):
             self._async_transport = None
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the workspace answers and takes the key; starts nothing. For the Test button and `connections test`."""
+        """Whether the workspace answers and takes the key; starts nothing. Airflow's Test button."""
         return test_connection(lambda: self.endpoint)
 
     # ---------------------------------------------------------------- projects and jobs

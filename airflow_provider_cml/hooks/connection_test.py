@@ -52,7 +52,7 @@ def _check_v2() -> Exchange[tuple[bool, str]]:
     except CmlUnauthorizedError as error:
         return False, str(error)
     except (CmlNotFoundError, CmlProtocolError):
-        # Workspaces of before 2025 or so have no validate_key; any list proves the key as well (confirmed on live ones).
+        # Workspaces of before 2025 or so have no validate_key; any list proves the key as well (seen on live ones).
         page = yield from _first_project()
         return True, f"Connected to API v2: the key is good ({page} of its projects on the first page)."
     if not owner.valid:
@@ -68,7 +68,7 @@ def _first_project() -> Exchange[int]:
         found = yield from answered(request, v2.read_project_count)
     except CmlNotFoundError as error:
         message = (
-            "The workspace answers, but has no API v2: it is older than v2, or Host is not the workspace's own address. "
+            "The workspace answers, but has no API v2: it is older than v2, or Host is not the workspace's own. "
             "With a legacy API key, set API version to v1."
         )
         raise CmlError(message) from error

@@ -14,7 +14,7 @@ from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.start import Busy, Origin, Start
 from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target
-from airflow_provider_cml.api.environment import as_text, risky_names
+from airflow_provider_cml.api.environment import risky_names
 from airflow_provider_cml.api.errors import CmlError, CmlInputError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.states import JobRunStatus
@@ -24,20 +24,19 @@ from airflow_provider_cml.compat import (
     BaseOperator,
     TaskDeferralTimeout,
     conf,
-    mask_secret,
 )
 from airflow_provider_cml.failures import (
     CmlJobBusyFailError,
     CmlRefusedFailError,
-    CmlStartFailError,
     CmlTimeoutError,
     failure,
     failure_of,
     with_facts,
 )
 from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.legacy import check_legacy, legacy_key, start_through_v1
 from airflow_provider_cml.links.cml import RUN_URL, CmlJobRunLink
-from airflow_provider_cml.task_context import context_variables, is_deployment_told, run_key
+from airflow_provider_cml.task_context import is_deployment_told, run_key, run_variables
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -63,8 +62,8 @@ class CmlRunJobOperator(BaseOperator):
     :param job: v2: the job's id or its exact name. v1: the number in the job's address. (templated)
     :param environment: variables of this run, {name: value}; they override the job's and the project's. Values are
         strings, numbers (sent in decimal) or booleans (sent as `true` and `false`). (templated)
-    :param private_environment: the same for values nobody should see: templates in it are rendered just before the start,
-        and the values stored nowhere in Airflow. Whoever may read the run in CML sees them.
+    :param private_environment: the same for values nobody should see: templates in it are rendered just before the
+        start, and the values stored nowhere in Airflow. Whoever may read the run in CML sees them.
     :param arguments: one string; the script finds it in JOB_ARGUMENTS. v2 only. Some workspaces ignore it for single
         runs (reported from two), so `environment` is the safer way. (templated)
     :param wait_for_completion: False ends the task as soon as the run is started. API v1 can do no more than that.
@@ -157,7 +156,9 @@ class CmlRunJobOperator(BaseOperator):
         over = self._conclude(context, hook, watched, outcome)
         if over is not None:
             return over
-        return self._take_part(context, hook, run_key(context), self._variables(context), self._set_aside(watched, outcome))
+        return self._take_part(
+            context, hook, run_key(context), self._variables(context), self._set_aside(watched, outcome)
+        )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Name the one thing Airflow reports without calling us: a deferral that outlived all its deadlines."""
@@ -279,7 +280,7 @@ class CmlRunJobOperator(BaseOperator):
         if run is not None:
             self._push(context, {"status": str(run.status), **events.run_times(run)})
         error = failure(outcome, watched)
-        if error is None or run is not None and run.status.is_over:
+        if error is None or (run is not None and run.status.is_over):
             self.log.info("Run %s is over: %s.", watched.run_id, run.word if run else "")
         if error is not None and self._is_to_be_taken_up(context, watched, outcome):
             return None
@@ -299,12 +300,10 @@ class CmlRunJobOperator(BaseOperator):
             self.log.info("Run %s was skipped: the job is busy.", watched.run_id)
             return True
         key = RunKey.parse(watched.run_key)
-        if outcome.run.status is JobRunStatus.STOPPED and key is not None and not watched.excluded:
-            if key.try_number < context["ti"].try_number:
-                self.log.info(
-                    "Run %s of try %s was stopped, perhaps by that try's own worker.", watched.run_id, key.try_number
-                )
-                return True
+        is_adopted = key is not None and key.try_number < context["ti"].try_number
+        if outcome.run.status is JobRunStatus.STOPPED and is_adopted and not watched.excluded:
+            self.log.info("Run %s was stopped, perhaps by the earlier try that started it.", watched.run_id)
+            return True
         return False
 
     def _set_aside(self, watched: events.Watched, outcome: Outcome) -> events.Watched:
@@ -313,36 +312,12 @@ class CmlRunJobOperator(BaseOperator):
         return replace(watched, run_id="", run_key="", excluded=excluded, began=0.0)
 
     def _start_v1(self, context: Context, hook: CmlHook, key: RunKey, variables: dict[str, str]) -> str:
-        """API v1 can only start, and once: it has no list to look for an earlier start in."""
-        if self.wait_for_completion:
-            message = (
-                f"wait_for_completion: connection {self.cml_conn_id!r} is for API v1, which can only start a job. Set "
-                f"wait_for_completion=False, and wait with CmlJobRunSensor(run_key=...) on a connection for API v2."
-            )
-            raise CmlInputError(message)
-        if self.arguments is not None:
-            message = "arguments: API v1 takes none. Use environment."
-            raise CmlInputError(message)
-        key = key.with_post("1.v1")
-        finding = (
-            f"A CmlJobRunSensor on a connection for API v2 finds the run, if there is one, by run_key={str(key)!r}."
-        )
-        if self.durable and key.try_number > max(1, key.max_tries - key.retries + 1):
-            message = (
-                f"An earlier try may have started the job, and API v1 cannot tell. Starting again could run it twice, so "
-                f"this try does not. Clear the task to run the job again. {finding.replace(f'try={key.try_number}', f'try={key.try_number - 1}')}"
-            )
-            raise CmlStartFailError(message)
-        self._push(context, {"run_key": str(key)})
-        try:
-            engine_id = hook.start_job(str(self.project), str(self.job), {**variables, "AIRFLOW_RUN_KEY": str(key)})
-        except CmlError as error:
-            if getattr(error, "sent", False):
-                message = f"The answer to the start was lost, so a run may exist; it is not sent again. {error} {finding}"
-                raise CmlStartFailError(message) from error
-            raise
-        self.log.info("Started job %s through API v1: engine %s, key %s", self.job, engine_id, key)
-        self._push(context, {"return_value": engine_id, RUN_URL: f"{hook.endpoint.base_url}/{self.project}/jobs/{self.job}"})
+        check_legacy(self.cml_conn_id, self.arguments, wait_for_completion=self.wait_for_completion)
+        self._push(context, {"run_key": str(legacy_key(key))})
+        engine_id = start_through_v1(hook, str(self.project), str(self.job), key, variables, durable=self.durable)
+        run_url = f"{hook.endpoint.base_url}/{self.project}/jobs/{self.job}"
+        self._push(context, {"return_value": engine_id, RUN_URL: run_url})
+        self.log.info("Started job %s through API v1: engine %s. %s", self.job, engine_id, run_url)
         return engine_id
 
     # ---------------------------------------------------------------- small parts
@@ -364,20 +339,12 @@ class CmlRunJobOperator(BaseOperator):
 
     def _variables(self, context: Context) -> dict[str, str]:
         """All variables of the run but the key. The private ones are rendered here, and known to nobody else."""
-        public = as_text(self.environment)
-        private = as_text(
-            self.render_template(self.private_environment, context, self.get_template_env()), "private_environment"
-        )
-        for value in private.values():
-            mask_secret(value)
-        twice = sorted(set(public) & set(private))
-        if twice:
-            message = f"private_environment: {', '.join(twice)} is in environment too; give it once."
-            raise CmlInputError(message)
-        risky = risky_names({**public, **private})
+        private = self.render_template(self.private_environment, context, self.get_template_env())
+        variables = run_variables(context, self.environment, private)
+        risky = risky_names(variables)
         if risky:
             self.log.warning("environment: overriding %s may break the run; CML sets it itself.", ", ".join(risky))
-        return {**context_variables(context), **public, **private}
+        return variables
 
     def _connect(self) -> CmlHook:
         self._hook = CmlHook(self.cml_conn_id)
@@ -390,7 +357,7 @@ class CmlRunJobOperator(BaseOperator):
         return float(self.execution_timeout.total_seconds())
 
     def _is_settled(self, key: RunKey) -> bool:
-        """Whether Airflow itself has waited long enough since the earlier try: a retry, and a delay of 90 s at least."""
+        """Whether Airflow itself has waited long enough since the earlier try: a retry, after 90 s at least."""
         delay = getattr(self.retry_delay, "total_seconds", lambda: 0.0)()
         is_retry = key.try_number > key.max_tries - key.retries + 1
         return bool(is_retry and delay >= SETTLE)

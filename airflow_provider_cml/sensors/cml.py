@@ -1,8 +1,8 @@
 """Wait for a run that something else started: another task, another DAG, API v1, or CML itself.
 
-The law: one table of endings for poke, reschedule and deferred (`failures`). `soft_fail` skips when time is over or the
-run ended badly; that we could not ask, that CML refused, or that nobody knows, fails in every mode. Airflow's base class
-decides these differently by mode, so its verdict is looked at once more here.
+The law: one table of endings for poke, reschedule and deferred (`failures`). `soft_fail` skips when time is over or
+the run ended badly; that we could not ask, that CML refused, or that nobody knows, fails in every mode. Airflow's base
+class decides these differently by mode, so its verdict is looked at once more here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Target
 from airflow_provider_cml.api.errors import CmlError, CmlInputError
-from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import (
     AirflowException,
     AirflowSensorTimeout,
@@ -90,6 +89,7 @@ class CmlJobRunSensor(BaseSensorOperator):
         self.poll_interval = poll_interval
         self._hook: CmlHook | None = None
         self._target: Target | None = None
+        self._seen = ""
 
     def execute(self, context: Context) -> Any:
         """Wait for the run; returns its id."""
@@ -153,10 +153,10 @@ class CmlJobRunSensor(BaseSensorOperator):
             run = self._connect().look_at_job_run(target)
         except CmlError as error:
             raise failure_of(error, is_first_try=is_first_try) from error
-        if run is None:
-            self.log.info("There is not %s yet.", target)
-        else:
-            self.log.info("Run %s is %s.", run.id, run.word if run.status is JobRunStatus.UNKNOWN else run.status)
+        seen = f"There is not {target} yet." if run is None else f"Run {run.id} is {run.word or run.status}."
+        if seen != self._seen:
+            self.log.info(seen)
+            self._seen = seen
         return run
 
     def _conclude(self, outcome: Outcome, watched: events.Watched) -> str:
@@ -178,8 +178,8 @@ class CmlJobRunSensor(BaseSensorOperator):
             self._hook = CmlHook(self.cml_conn_id)
             if self._hook.is_v1:
                 message = (
-                    f"cml_conn_id: connection {self.cml_conn_id!r} is for API v1, which shows no runs. Give the sensor a "
-                    f"connection for API v2; it finds a run that v1 started by its run_key."
+                    f"cml_conn_id: connection {self.cml_conn_id!r} is for API v1, which shows no runs. Give the sensor "
+                    f"a connection for API v2; it finds a run that v1 started by its run_key."
                 )
                 raise CmlInputError(message)
         return self._hook

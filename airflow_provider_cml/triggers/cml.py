@@ -89,8 +89,10 @@ class CmlJobRunTrigger(BaseTrigger):
             return await hook.awatch_job_run(target, pace)
         except CmlError as error:
             return outcome_of(error)
-        except Exception as error:  # noqa: BLE001 - see the law above
+        except Exception as error:
             self.log.exception("The trigger could not go on")
-            return Outcome(Ending.UNANSWERED, None, f"The trigger could not go on: {type(error).__name__}. See its log.")
+            return Outcome(
+                Ending.UNANSWERED, None, f"The trigger could not go on: {type(error).__name__}. See its log."
+            )
         finally:
             await hook.aclose()

@@ -112,7 +112,7 @@ class History:
     def _keep(self, entries: list[JobRun]) -> Exchange[None]:
         asked = 0
         shown: list[JobRun] = []
-        for entry in dict((run.id, run) for run in entries).values():
+        for entry in {run.id: run for run in entries}.values():
             run = entry
             if not run.echoes:
                 # That lists carry the environment is inferred, not confirmed: ask for the newest runs one by one.

@@ -24,7 +24,6 @@ from airflow_provider_cml.api.wire import note, now, pause
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.conversations.history import History
-    from airflow_provider_cml.api.errors import CmlError
     from airflow_provider_cml.api.run_key import RunKey
     from airflow_provider_cml.api.wire import Exchange
 
@@ -171,7 +170,7 @@ class Posting:
             return
         self._unsent_since = None
 
-    def _refuse(self, why: str, is_capacity: bool) -> None:  # noqa: FBT001 - a fact of the refusal
+    def _refuse(self, why: str, is_capacity: bool) -> None:
         self.refusal = why
         self.is_capacity = is_capacity
         self._refusals += 1

@@ -116,8 +116,8 @@ class _Starting:
         for key, run in self.history.keyed:
             if self.start.is_of_my_task(key) and key.order > self.start.key.order:
                 message = (
-                    f"Try {self.start.key.try_number} of this task is not the newest any more: run {run.id} was started "
-                    f"by try {key.try_number}. This process is a leftover; it starts and stops nothing."
+                    f"Try {self.start.key.try_number} of this task is not the newest any more: run {run.id} was "
+                    f"started by try {key.try_number}. This process is a leftover; it starts and stops nothing."
                 )
                 raise CmlSupersededError(message)
         return _Then.NEXT_STEP
@@ -162,8 +162,8 @@ class _Starting:
             if run.status.can_be_stopped and run.id not in self.stopped:
                 self.stopped.add(run.id)
                 yield from note(
-                    f"Run {run.id}, started by try {key.try_number} before the task was cleared, is still {run.status}: "
-                    f"stopping it first."
+                    f"Run {run.id}, started by try {key.try_number} before the task was cleared, is still {run.status}"
+                    f": stopping it first."
                 )
                 try:
                     yield from v2.stop_job_run(self.start.ids.project_id, self.start.ids.job_id, run.id)

@@ -14,8 +14,8 @@ from airflow_provider_cml.api import v2
 from airflow_provider_cml.api.errors import (
     CmlError,
     CmlRefusedError,
-    CmlUnavailableError,
     CmlUnauthorizedError,
+    CmlUnavailableError,
     CmlUnknownStatusError,
     CmlWaitTimeoutError,
 )
@@ -37,7 +37,7 @@ STOP_PATIENCE = 120.0
 STOP_GAP = 2.0
 SHORTEST_GAP = 1.0
 AGE_SHARE = 0.1
-"""The gap between two looks, as a share of the run's age: a run of a minute is told late by three seconds on average."""
+"""The gap between two looks, as a share of the run's age: a run of a minute is told three seconds late on average."""
 STILL_THERE = 600.0
 """Seconds after which an unchanged status is said again."""
 
@@ -109,8 +109,8 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
             unknown_since = moment
         elif moment - unknown_since >= UNKNOWN_BOUND:
             message = (
-                f"CML has called run {run.id} {_word(run)} for {UNKNOWN_BOUND / 60:.0f} minutes, which says neither that "
-                f"it is active nor that it is over. The run is left alone; look at it in CML."
+                f"CML has called run {run.id} {_word(run)} for {UNKNOWN_BOUND / 60:.0f} minutes, which says neither "
+                f"that it is active nor that it is over. The run is left alone; look at it in CML."
             )
             raise CmlUnknownStatusError(message, run)
         gap = gap_after(wait.age + moment - began, wait.poll_interval)

@@ -77,7 +77,9 @@ class Pace:
 def look(target: Target) -> Exchange[JobRun | None]:
     """The run as it is now; None if there is none yet."""
     if target.run_id is not None:
-        return (yield from v2.get_job_run(target.ids.project_id, target.ids.job_id, target.run_id, patience=POLL_PATIENCE))
+        return (
+            yield from v2.get_job_run(target.ids.project_id, target.ids.job_id, target.run_id, patience=POLL_PATIENCE)
+        )
     if target.run_key is not None:
         return (yield from find_job_run_by_key(target.ids, target.run_key, patience=POLL_PATIENCE))
     if target.since is not None:
@@ -98,7 +100,9 @@ def watch(target: Target, pace: Pace) -> Exchange[Outcome]:
                 run_id = run.id
                 yield from note(f"Found {target}: run {run.id}.")
             elif pace.timeout is not None and elapsed >= pace.timeout:
-                return Outcome(Ending.TIMED_OUT, None, f"There was not {target} in the {pace.timeout:g} s given to wait.")
+                return Outcome(
+                    Ending.TIMED_OUT, None, f"There was not {target} in the {pace.timeout:g} s given to wait."
+                )
             else:
                 yield from pause(gap_after(max(elapsed, pace.age), pace.poll_interval))
         elapsed = (yield from now()) - began
