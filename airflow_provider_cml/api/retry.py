@@ -87,6 +87,7 @@ def _again(
         stop=is_enough,
         reraise=True,
     )
+    retrying.begin()
     state = tenacity.RetryCallState(retrying, fn=None, args=(), kwargs={})
     state.set_exception((type(failure), failure, failure.__traceback__))
     while True:
