@@ -3,6 +3,8 @@
 CML lets one run of a job be active at a time. The mapped tasks start together and take turns by themselves.
 """
 
+from datetime import timedelta
+
 from airflow.sdk import DAG
 
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
@@ -17,6 +19,7 @@ with DAG(dag_id="example_cml_mapped", schedule=None, tags=["example", "cml"], do
         deferrable=True,
         poll_interval=10,
         retries=1,
+        retry_delay=timedelta(seconds=30),
     ).expand(
         environment=[{"START_DATE": f"{year}-01-01", "END_DATE": f"{year + 1}-01-01"} for year in YEARS],
     )

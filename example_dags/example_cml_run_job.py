@@ -4,6 +4,8 @@ The job is found by its name in the project `alice/risk-analysis`. What is passe
 the variables of project and job, for this run alone; the form behind *Trigger* asks for the days.
 """
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, Param
 
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
@@ -30,4 +32,5 @@ with DAG(
         arguments="--window 250 --position 1000000",
         poll_interval=10,
         retries=1,
+        retry_delay=timedelta(seconds=30),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ def result_of(run: Record) -> str:
     if not figure or not days:
         return (text.strip().splitlines() or ["no output"])[-1][:60]
     return f"99 % VaR {figure[1]}, exceeded on {figure[2]} of {days[1]} days"
+
+
+def readable(line: str) -> str:
+    """Level, message and exceptions of a line of Airflow's log."""
+    try:
+        entry = json.loads(line)
+        told = [f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or ()]
+        return "\n    ".join([f"{entry['level']:<8} {entry['event']}", *told])
+    except (ValueError, KeyError, TypeError):
+        return line
 
 
 def table(rows: list[list[str]]) -> str:
@@ -86,5 +97,5 @@ class Outcome:
                 folder = airflow_home / "logs" / f"dag_id={ti['dag_id']}" / f"run_id={ti['dag_run_id']}"
                 for log in sorted(folder.glob(f"task_id={ti['task_id']}/**/attempt=*.log*")):
                     lines += [f"--- {log.relative_to(folder.parent)}"]
-                    lines += log.read_text(errors="replace").splitlines()[-25:]
+                    lines += map(readable, log.read_text(errors="replace").splitlines()[-25:])
         return "\n".join(lines)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,15 @@ def call(method: str, url: str, token: str, body: object = None) -> Any:
         with opener.open(request, timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise DemoError(f"{method} {url}: {error.code} {error.read().decode()[:500]}") from None
+        raise HttpError(error.code, f"{method} {url}: {error.code} {error.read().decode()[:500]}") from None
+
+
+class HttpError(DemoError):
+    """A server on this machine refused."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Airflow:
@@ -69,6 +79,19 @@ class Airflow:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return call("POST", f"{self.address}/api/v2/{path}", self._token, body)
+
+    def backfill(self, body: dict[str, Any], seconds: float = 60) -> None:
+        """Create a backfill; 503 says that SQLite was locked just then, and nothing was done."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.post("backfills", body)
+            except HttpError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     def is_healthy(self) -> bool:
         try:
@@ -90,14 +113,14 @@ class Airflow:
         return listed
 
     def task_instances(self) -> list[dict[str, Any]]:
-        """All of them: by DAG, day, place in the DAG and map index."""
+        """All of them: by DAG, day, task and map index."""
         listed = self.get("dags/~/dagRuns/~/taskInstances?limit=100")["task_instances"]
         return sorted(
             listed,
             key=lambda ti: (
                 ti["dag_id"],
                 ti["logical_date"] or "",
-                ti["start_date"] or "~",
+                ti["task_id"],
                 ti["map_index"],
             ),
         )

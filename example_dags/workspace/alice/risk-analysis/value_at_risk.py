@@ -113,9 +113,7 @@ def shortfall(returns: Sequence[float], level: float) -> float:
     return statistics.fmean(-change for change in returns if -change >= worst)
 
 
-def value_at_risk(
-    returns: Returns, start: date, end: date, window: int, levels: list[float]
-) -> dict[str, object]:
+def value_at_risk(returns: Returns, start: date, end: date, window: int, levels: list[float]) -> dict[str, object]:
     """The figures for the days from `start` up to, not including, `end`."""
     if start >= end:
         raise InputError(f"START_DATE {start} must be before END_DATE {end}")
