@@ -1,0 +1,265 @@
+"""Asking until CML answers, in virtual time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_cml.api.errors import (
+    CmlConnectionError,
+    CmlNotFoundError,
+    CmlProtocolError,
+    CmlServerError,
+    CmlUnavailableError,
+)
+from airflow_provider_cml.api.retry import FIRST_GAP, LONGEST_GAP, THROTTLE_BUDGET, answered
+from airflow_provider_cml.api.wire import Exchange, Now, Request, Response, Scheme
+from tests.api.playing import Outcome, Player, document, lost, unsent
+
+GET = Request("GET", "/api/v2/projects", Scheme.BEARER)
+POST = Request("POST", "/api/v2/projects/p/jobs", Scheme.BEARER, idempotent=False)
+
+
+def status(_request: Request, response: Response) -> int:
+    return response.status
+
+
+def picky(_request: Request, response: Response) -> bytes:
+    if response.body != b"good":
+        message = "not good"
+        raise CmlProtocolError(message)
+    return response.body
+
+
+def ask_for(request: Request, give_up_at: float | None = None) -> Exchange[int]:
+    return answered(request, status, give_up_at)
+
+
+def throttled(seconds: object, status: int = 429) -> Response:
+    return document({"message": "too many requests"}, status, {"retry-after": str(seconds)})
+
+
+def test_a_good_answer_is_one_request_and_nothing_else() -> None:
+    """On the happy path there is one wish: the request. Not even the time is asked."""
+    exchange = ask_for(GET)
+
+    wishes = [next(exchange)]
+    with pytest.raises(StopIteration) as end:
+        exchange.send(Response(204))
+
+    assert ([GET], 204) == (wishes, end.value.value)
+
+
+@pytest.mark.parametrize(
+    "failure", [lost(), unsent(), Response(500), Response(502), Response(504), Response(429), Response(302), Response(408)]
+)
+def test_asks_again_after_any_failure_to_ask(failure: Outcome) -> None:
+    """Connection errors, 5xx, 429 and answers that are not CML's: none is a verdict."""
+    player = Player(failure, failure, Response(200))
+
+    assert 200 == player.play(ask_for(GET))
+    assert 3 == len(player.requests)
+
+
+def test_asks_again_after_an_answer_that_cannot_be_read() -> None:
+    """A page where JSON belongs is met like an error: the next answer may be CML's."""
+    player = Player(Response(200, {}, b"<html>"), Response(200, {}, b"good"))
+
+    assert b"good" == player.play(answered(GET, picky))
+
+
+def test_a_refusal_is_not_asked_again() -> None:
+    """CML said no, and would say so again."""
+    player = Player(Response(404))
+
+    with pytest.raises(CmlNotFoundError):
+        player.play(ask_for(GET))
+
+    assert (1, []) == (len(player.requests), player.pauses)
+
+
+def test_a_refusal_ends_the_asking() -> None:
+    """Also in the middle of failures."""
+    player = Player(Response(503), Response(404))
+
+    with pytest.raises(CmlNotFoundError):
+        player.play(ask_for(GET))
+
+
+@pytest.mark.parametrize("patience", [0.0, 5.0, 30.0, 600.0])
+def test_patience_bounds_the_failures(patience: float) -> None:
+    """The last error is raised when the next gap would be beyond the patience; hardly before."""
+    player = Player(lambda _request: Response(503))
+
+    with pytest.raises(CmlServerError, match="503"):
+        player.play(ask_for(replace(GET, patience=patience)))
+
+    assert patience - LONGEST_GAP <= sum(player.pauses) <= patience
+    assert (len(player.requests) == 1) == (patience == 0)
+
+
+def test_gaps_double_and_are_jittered() -> None:
+    """About 1, 2, 4 ... 30 seconds, never more, never less than half of it."""
+    player = Player(lambda _request: lost())
+
+    with pytest.raises(CmlConnectionError):
+        player.play(ask_for(replace(GET, patience=600)))
+
+    longest = [min(LONGEST_GAP, FIRST_GAP * 2**number) for number in range(len(player.pauses))]
+    assert [] == [(gap, most) for gap, most in zip(player.pauses, longest, strict=True) if not most / 2 <= gap <= most]
+    assert len(set(player.pauses)) == len(player.pauses)
+
+
+def test_slow_failures_spend_the_patience_too() -> None:
+    """Sixty seconds of waiting for no answer are sixty seconds; the patience counts from the first failure."""
+    player = Player(lambda _request: lost(), latency=60.0)
+
+    with pytest.raises(CmlConnectionError):
+        player.play(ask_for(replace(GET, patience=200)))
+
+    assert 5 == len(player.requests)
+
+
+@pytest.mark.parametrize("code", [429, 503])
+@pytest.mark.parametrize("seconds", [0, 3, 120])
+def test_retry_after_is_obeyed(code: int, seconds: int) -> None:
+    """The gap is what CML asked for, and a little more; never less, and never none."""
+    player = Player(throttled(seconds, code), Response(200))
+
+    assert 200 == player.play(ask_for(replace(GET, patience=30)))
+    assert seconds + 0.1 <= player.pauses[0] <= seconds + 1
+
+
+def test_retry_after_has_a_budget_of_its_own() -> None:
+    """Time CML asked for is not charged to the patience, but it is not endless either."""
+    player = Player(lambda _request: throttled(50))
+
+    with pytest.raises(CmlServerError, match="429"):
+        player.play(ask_for(replace(GET, patience=30)))
+
+    assert THROTTLE_BUDGET * 30 - 51 <= sum(player.pauses) <= THROTTLE_BUDGET * 30
+
+
+def test_throttling_leaves_the_patience_whole() -> None:
+    """After minutes of throttling, an error still has its full patience."""
+    player = Player(throttled(100), throttled(100), *[lost()] * 3, Response(200))
+
+    assert 200 == player.play(ask_for(replace(GET, patience=60)))
+
+
+def test_an_absurd_retry_after_is_capped() -> None:
+    """A year is asked for; ten minutes are obeyed, if the budget has them."""
+    player = Player(throttled(365 * 86400), Response(200))
+
+    assert 200 == player.play(ask_for(replace(GET, patience=600)))
+    assert 600 <= sum(player.pauses) <= 601
+
+
+def test_junk_in_retry_after_falls_back_to_the_usual_gaps() -> None:
+    """A word that means nothing is no word."""
+    player = Player(throttled("soon"), Response(200))
+
+    assert 200 == player.play(ask_for(GET))
+    assert FIRST_GAP / 2 <= player.pauses[0] <= FIRST_GAP
+
+
+@pytest.mark.parametrize("failure", [Response(503), throttled(5), lost()])
+def test_give_up_at_ends_the_asking(failure: Outcome) -> None:
+    """No further attempt is begun after this moment, whatever patience is left."""
+    player = Player(lambda _request: failure)
+    moment = player.now + 20
+
+    with pytest.raises(CmlUnavailableError):
+        player.play(ask_for(replace(GET, patience=600), moment))
+
+    assert 20 - 17 <= sum(player.pauses) <= 20
+    assert max(player.sent_at) <= moment
+
+
+def test_give_up_at_leaves_the_first_attempt() -> None:
+    """Once is always asked."""
+    player = Player(Response(200))
+
+    assert 200 == player.play(ask_for(GET, player.now - 100))
+
+
+@pytest.mark.parametrize("failure", [lost(), Response(503), throttled(1), Response(302)])
+def test_what_may_have_had_an_effect_is_never_repeated(failure: Outcome) -> None:
+    """A request that is not idempotent is sent once, if it can have left this machine."""
+    player = Player(failure)
+
+    with pytest.raises(CmlUnavailableError):
+        player.play(ask_for(POST))
+
+    assert (1, []) == (len(player.requests), player.pauses)
+
+
+def test_what_cannot_have_left_is_repeated() -> None:
+    """A refused port or an unknown host let nothing out; the first request that may have left ends it."""
+    player = Player(unsent(), unsent(), lost("the second"))
+
+    with pytest.raises(CmlConnectionError, match="the second"):
+        player.play(ask_for(POST))
+
+    assert 3 == len(player.requests)
+
+
+def test_unsent_requests_have_a_patience_too() -> None:
+    """Nothing listens there: that is said within the patience."""
+    player = Player(lambda _request: unsent())
+
+    with pytest.raises(CmlConnectionError):
+        player.play(ask_for(replace(POST, patience=10)))
+
+    assert 0 < sum(player.pauses) <= 10
+
+
+def test_other_errors_pass_through() -> None:
+    """A mistake in reading is a mistake of ours, not the network's."""
+
+    def broken(_request: Request, _response: Response) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Player(Response(503), Response(200)).play(answered(GET, broken))
+
+
+def test_two_conversations_do_not_disturb_each_other() -> None:
+    """Each asking has its own count and its own time."""
+    first, second = Player(lambda _request: lost()), Player(lost(), Response(200))
+    exchange = ask_for(replace(GET, patience=600))
+    wish = next(exchange)
+    for _ in range(3):
+        assert isinstance(wish, Request)
+        wish = exchange.throw(lost())
+        while not isinstance(wish, Request):
+            wish = exchange.send(first.now if isinstance(wish, Now) else None)
+
+    assert 200 == second.play(ask_for(GET))
+    assert second.pauses[0] <= FIRST_GAP
+
+
+def test_tenacity_is_not_loaded_on_the_happy_path() -> None:
+    """A good answer never enters tenacity; the first failure does."""
+    program = """
+import sys
+from airflow_provider_cml.api.retry import answered
+from airflow_provider_cml.api.wire import Request, Response, Scheme
+def ask(response):
+    exchange = answered(Request("GET", "/p", Scheme.BEARER), lambda request, response: response.status)
+    next(exchange)
+    try:
+        exchange.send(response)
+    except StopIteration:
+        pass
+ask(Response(200))
+good = "tenacity" in sys.modules
+ask(Response(503))
+print(good, "tenacity" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert "False True" == done.stdout.strip()
