@@ -78,7 +78,7 @@ def levels_from(text: str) -> list[float]:
         levels = [float(part) for part in text.split(",")]
     except ValueError:
         levels = []
-    if not levels or not all(0.5 < level < 1 for level in levels):  # noqa: PLR2004  (a loss is below the median)
+    if not levels or not all(0.5 < level < 1 for level in levels):
         raise InputError(f'CONFIDENCE must be levels between 0.5 and 1 like "0.95,0.99", not {text!r}')
     return levels
 
