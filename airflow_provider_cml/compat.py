@@ -62,8 +62,13 @@ else:
             AirflowSkipException,
             AirflowTaskTimeout,
             TaskDeferralError,
-            TaskDeferralTimeout,
         )
+
+        try:  # 3.0+
+            from airflow.exceptions import TaskDeferralTimeout
+        except ImportError:
+            # 2.11 raises one error for both; our triggers never raise, so there it means that time is over.
+            from airflow.exceptions import TaskDeferralError as TaskDeferralTimeout
 
 __all__ = [
     "AirflowException",
