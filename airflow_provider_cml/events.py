@@ -41,6 +41,7 @@ class Watched:
     :param losses: answers to starts this try lost.
     :param deadline: seconds since 1970 when this try gives up waiting; None is never.
     :param busy_deadline: the same for waiting until the job is free.
+    :param refusals: starts CML has refused this try.
     :param excluded: runs whose end is not this try's result.
     """
 
@@ -53,6 +54,7 @@ class Watched:
     losses: int = 0
     deadline: float | None = None
     busy_deadline: float | None = None
+    refusals: int = 0
     excluded: tuple[str, ...] = ()
 
     @property

@@ -59,6 +59,13 @@ def run_key(context: Mapping[str, Any]) -> RunKey:
     )
 
 
+def line_date(context: Mapping[str, Any]) -> str:
+    """The date by which tasks stand in line before a busy job: the logical date, or when the run was due, in UTC."""
+    dag_run = context["dag_run"]
+    date = getattr(dag_run, "logical_date", None) or getattr(dag_run, "run_after", None) or dag_run.start_date
+    return "" if date is None else date.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 def run_variables(context: Mapping[str, Any], environment: object, private_environment: object) -> dict[str, str]:
     """What a run is given, but for its key: Airflow's standard AIRFLOW_CTX_* variables and those of the DAG author.
 

@@ -154,9 +154,9 @@ class CmlSupersededError(CmlStartError):
 
 
 class CmlJobRunError(CmlError):
-    """The run is known, and it did not end well. Carries the run."""
+    """A wait did not come to a good end. Carries the run as last seen; None if there was none yet."""
 
-    def __init__(self, message: str, run: JobRun) -> None:
+    def __init__(self, message: str, run: JobRun | None) -> None:
         super().__init__(message)
         self.run = run
 

@@ -93,10 +93,14 @@ class CmlHook(BaseHook):
         if "_transport" in self.__dict__:
             self._transport.close()
 
+    async def aread_endpoint(self) -> Endpoint:
+        """Where the connection points now; a look-up at every call."""
+        return self._read(await aget_connection(self.cml_conn_id))
+
     async def aget_conn(self) -> AsyncTransport:
         """The transport for this event loop; made at the first call, then kept. `aclose` ends it."""
         if self._async_transport is None:
-            endpoint = self._read(await aget_connection(self.cml_conn_id))
+            endpoint = await self.aread_endpoint()
             self._async_transport = AsyncTransport(endpoint, renew=self._arenew)
         return self._async_transport
 

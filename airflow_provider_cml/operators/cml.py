@@ -36,8 +36,8 @@ from airflow_provider_cml.failures import (
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.legacy import check_legacy, legacy_key, start_through_v1
 from airflow_provider_cml.links.cml import RUN_URL, CmlJobRunLink
-from airflow_provider_cml.task_context import is_deployment_told, run_key, run_variables
-from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
+from airflow_provider_cml.task_context import is_deployment_told, line_date, run_key, run_variables
+from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,23 +134,17 @@ class CmlRunJobOperator(BaseOperator):
             ids = hook.find_job_ids(str(self.project), str(self.job))
         except CmlError as error:
             raise failure_of(error, is_first_try=key.try_number <= 1) from error
-        began = time.time()
-        limits = [seconds for seconds in (self.timeout, self._execution_seconds()) if seconds is not None]
         watched = events.Watched(
             ids.project_id,
             ids.job_id,
-            deadline=began + min(limits) if limits else None,
-            busy_deadline=None if self.busy_timeout is None else began + self.busy_timeout,
+            deadline=_moment_after(self._execution_seconds()),
+            busy_deadline=_moment_after(self.busy_timeout),
         )
         return self._take_part(context, hook, key, variables, watched)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
         """Go on where the triggerer stopped."""
-        try:
-            outcome, watched = events.read(event)
-        except events.EventError as error:
-            message = f"The task was woken, but {error}. Its run, if it has one, was left alone."
-            raise CmlRefusedFailError(message) from error
+        outcome, watched = self._read(event)
         self._watched = watched
         hook = self._connect()
         over = self._conclude(context, hook, watched, outcome)
@@ -159,6 +153,16 @@ class CmlRunJobOperator(BaseOperator):
         return self._take_part(
             context, hook, run_key(context), self._variables(context), self._set_aside(watched, outcome)
         )
+
+    def execute_when_free(self, context: Context, event: dict[str, Any]) -> str:
+        """Play the whole turn again, now that the triggerer says that the job is free."""
+        outcome, watched = self._read(event)
+        if outcome.ending is Ending.TIMED_OUT:
+            raise with_facts(CmlJobBusyFailError(f"{outcome.message} (busy_timeout: {self.busy_timeout:g} s)"), watched)
+        error = None if outcome.ending is Ending.FREE else failure(outcome, watched)
+        if error is not None:
+            raise error
+        return self._take_part(context, self._connect(), run_key(context), self._variables(context), watched)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Name the one thing Airflow reports without calling us: a deferral that outlived all its deadlines."""
@@ -184,7 +188,7 @@ class CmlRunJobOperator(BaseOperator):
     ) -> str:
         """Start or find the run, wait for it, and once more where CML or an earlier try took it away."""
         while True:
-            started = self._start(hook, key, variables, watched)
+            started = self._start(context, hook, key, variables, watched)
             watched = self._announce(context, hook, watched, started)
             if not self.wait_for_completion:
                 return started.run.id
@@ -194,7 +198,9 @@ class CmlRunJobOperator(BaseOperator):
                 return over
             watched = self._set_aside(watched, outcome)
 
-    def _start(self, hook: CmlHook, key: RunKey, variables: dict[str, str], watched: events.Watched) -> Started:
+    def _start(
+        self, context: Context, hook: CmlHook, key: RunKey, variables: dict[str, str], watched: events.Watched
+    ) -> Started:
         start = Start(
             watched.ids,
             key,
@@ -204,6 +210,8 @@ class CmlRunJobOperator(BaseOperator):
             # Two laptops are both called localhost: they must not stop each other's runs.
             stop_former=self.cancel_on_kill and is_deployment_told(),
             wait_when_busy=self.on_busy == "wait",
+            wait_elsewhere=self.deferrable and self.on_busy == "wait",
+            refusals=watched.refusals,
             busy_timeout=None if watched.busy_deadline is None else max(watched.busy_deadline - time.time(), 0.0),
             poll_interval=self.poll_interval,
             settled=self._is_settled(key),
@@ -214,6 +222,8 @@ class CmlRunJobOperator(BaseOperator):
         except CmlError as error:
             raise with_facts(failure_of(error, is_first_try=key.try_number <= 1), watched) from error
         if isinstance(result, Busy):
+            if self.deferrable and self.on_busy == "wait" and not result.timed_out:
+                self._defer_until_free(context, watched, result)
             message = f"Job {self.job} of project {self.project} is busy: {result.reason}."
             if self.on_busy == "skip":
                 raise AirflowSkipException(message)
@@ -221,11 +231,34 @@ class CmlRunJobOperator(BaseOperator):
             raise with_facts(CmlJobBusyFailError(message + waited), watched)
         return result
 
+    def _defer_until_free(self, context: Context, watched: events.Watched, busy: Busy) -> None:
+        """Stand in line in the triggerer, without a worker; comes back through `execute_when_free`."""
+        left = None if watched.busy_deadline is None else watched.busy_deadline - time.time()
+        if left is not None and left <= 0:
+            return
+        self.log.info("Waiting in the triggerer: %s.", busy.reason)
+        ti = context["ti"]
+        self.defer(
+            trigger=CmlJobFreeTrigger(
+                self.cml_conn_id,
+                replace(watched, refusals=busy.refusals).to_json(),
+                self.poll_interval,
+                date=line_date(context),
+                map_index=-1 if ti.map_index is None else ti.map_index,
+                name=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}",
+                gap=busy.gap,
+            ),
+            method_name="execute_when_free",
+            timeout=events.backstop(left),
+        )
+
     def _announce(self, context: Context, hook: CmlHook, watched: events.Watched, started: Started) -> events.Watched:
         """Tell XCom and log which run is ours, before anything else can fail."""
         run = started.run
+        deadlines = [moment for moment in (watched.deadline, _moment_after(self.timeout)) if moment is not None]
         self._watched = watched = replace(
             watched,
+            deadline=min(deadlines, default=None),
             run_id=run.id,
             run_key=str(started.key),
             began=watched.began or time.time(),
@@ -346,6 +379,14 @@ class CmlRunJobOperator(BaseOperator):
             self.log.warning("environment: overriding %s may break the run; CML sets it itself.", ", ".join(risky))
         return variables
 
+    @staticmethod
+    def _read(event: dict[str, Any]) -> tuple[Outcome, events.Watched]:
+        try:
+            return events.read(event)
+        except events.EventError as error:
+            message = f"The task was woken, but {error}. Its run, if it has one, was left alone."
+            raise CmlRefusedFailError(message) from error
+
     def _connect(self) -> CmlHook:
         self._hook = CmlHook(self.cml_conn_id)
         return self._hook
@@ -386,3 +427,8 @@ class CmlRunJobOperator(BaseOperator):
     def _push(context: Context, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             context["ti"].xcom_push(key=name, value=value)
+
+
+def _moment_after(seconds: float | None) -> float | None:
+    """The moment that many seconds from now, on the wall clock: it has to mean the same in the triggerer."""
+    return None if seconds is None else time.time() + seconds

@@ -7,25 +7,64 @@ deferral arrives after the event). Its arguments are JSON primitives: Airflow 3.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
-from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, outcome_of
+from airflow_provider_cml.api.conversations.line import QUIET, Place
+from airflow_provider_cml.api.conversations.waiting import AGE_SHARE
+from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow, outcome_of
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.compat import BaseTrigger, TriggerEvent
-from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.triggers import sharing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-QUIET = 5.0
-"""Seconds after deferral in which a trigger never fires."""
+    from airflow_provider_cml.api.wire import Note
 
 
-class CmlJobRunTrigger(BaseTrigger):
+class _CmlTrigger(BaseTrigger):
+    """What both triggers are: a connection, what the task knows, and one event that tells how it went."""
+
+    def __init__(self, cml_conn_id: str, watched: dict[str, Any], poll_interval: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
+        self.cml_conn_id = cml_conn_id
+        self.watched = watched
+        self.poll_interval = poll_interval
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"cml_conn_id": self.cml_conn_id, "watched": self.watched, "poll_interval": self.poll_interval}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event, whatever happens."""
+        watched = events.Watched("", "")
+        try:
+            watched = events.Watched.from_json(self.watched)
+            outcome = await self._wait(watched)
+        except events.EventError as error:
+            outcome = Outcome(Ending.REFUSED, None, str(error))
+        except CmlError as error:
+            outcome = outcome_of(error)
+        except Exception as error:
+            self.log.exception("The trigger could not go on")
+            outcome = Outcome(
+                Ending.UNANSWERED, None, f"The trigger could not go on: {type(error).__name__}. See its log."
+            )
+        yield TriggerEvent(events.write(outcome, watched))  # type: ignore[no-untyped-call]  # Airflow's
+
+    async def _wait(self, watched: events.Watched) -> Outcome:
+        raise NotImplementedError
+
+    def _tell(self, note: Note) -> None:
+        self.log.log(logging.WARNING if note.warning else logging.INFO, "%s", note.text)
+
+
+class CmlJobRunTrigger(_CmlTrigger):
     """Wait until a run is over.
 
     :param cml_conn_id: the Airflow connection.
@@ -43,10 +82,7 @@ class CmlJobRunTrigger(BaseTrigger):
         run_key: str | None = None,
         since: str | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
-        self.cml_conn_id = cml_conn_id
-        self.watched = watched
-        self.poll_interval = poll_interval
+        super().__init__(cml_conn_id, watched, poll_interval)
         self.run_key = run_key
         self.since = since
 
@@ -54,45 +90,76 @@ class CmlJobRunTrigger(BaseTrigger):
         """Class path and arguments, for Airflow's database."""
         return (
             "airflow_provider_cml.triggers.cml.CmlJobRunTrigger",
-            {
-                "cml_conn_id": self.cml_conn_id,
-                "watched": self.watched,
-                "poll_interval": self.poll_interval,
-                "run_key": self.run_key,
-                "since": self.since,
-            },
+            {**self._arguments(), "run_key": self.run_key, "since": self.since},
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """One event, whatever happens."""
-        watched = events.Watched.from_json(self.watched)
-        outcome = await self._outcome(watched)
-        yield TriggerEvent(events.write(outcome, watched))  # type: ignore[no-untyped-call]  # Airflow's
-
-    async def _outcome(self, watched: events.Watched) -> Outcome:
-        hook = CmlHook(self.cml_conn_id)
-        age = max(time.time() - watched.began, 0.0) if watched.began else 0.0
+    async def _wait(self, watched: events.Watched) -> Outcome:
         target = Target(
             watched.ids,
             run_id=watched.run_id or None,
             run_key=self.run_key,
             since=datetime.fromisoformat(self.since) if self.since else None,
         )
-        pace = Pace(
+        run = await sharing.perform(self.cml_conn_id, lambda: follow(target, self._pace(watched)), self._tell)
+        return Outcome(Ending.OVER, run)
+
+    def _pace(self, watched: events.Watched) -> Pace:
+        age = max(time.time() - watched.began, 0.0) if watched.began else 0.0
+        return Pace(
             poll_interval=self.poll_interval,
-            timeout=None if watched.deadline is None else max(watched.deadline - time.time(), 0.0),
+            timeout=_left(watched.deadline),
             age=age,
             # Spread: a restarted triggerer resumes thousands of these at the same moment.
-            first_gap=QUIET + random.uniform(0.0, min(max(age / 10, 1.0), self.poll_interval)),  # noqa: S311
+            first_gap=QUIET + random.uniform(0.0, min(max(age * AGE_SHARE, 1.0), self.poll_interval)),  # noqa: S311
         )
-        try:
-            return await hook.awatch_job_run(target, pace)
-        except CmlError as error:
-            return outcome_of(error)
-        except Exception as error:
-            self.log.exception("The trigger could not go on")
-            return Outcome(
-                Ending.UNANSWERED, None, f"The trigger could not go on: {type(error).__name__}. See its log."
-            )
-        finally:
-            await hook.aclose()
+
+
+class CmlJobFreeTrigger(_CmlTrigger):
+    """Wait until a busy job is free and it is this task's turn.
+
+    The tasks of one triggerer that wait for one job stand in one line, and are let go one per free slot. The task then
+    plays its whole turn in the worker: that the job is free is a hint, no permission.
+
+    :param cml_conn_id: the Airflow connection.
+    :param watched: what the task knows, as `events.Watched.to_json`.
+    :param poll_interval: the longest gap between two looks at the job, seconds.
+    :param date: the date of the dag run, in ISO 8601; the earlier goes first.
+    :param map_index: of the task; the lower goes first.
+    :param name: tells this task from all others of that date and map index.
+    :param gap: seconds to stay away first, after a refusal that no run explains.
+    """
+
+    def __init__(
+        self,
+        cml_conn_id: str,
+        watched: dict[str, Any],
+        poll_interval: float,
+        date: str,
+        map_index: int,
+        name: str,
+        gap: float = 0.0,
+    ) -> None:
+        super().__init__(cml_conn_id, watched, poll_interval)
+        self.date = date
+        self.map_index = map_index
+        self.name = name
+        self.gap = gap
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for Airflow's database."""
+        return (
+            "airflow_provider_cml.triggers.cml.CmlJobFreeTrigger",
+            {**self._arguments(), "date": self.date, "map_index": self.map_index, "name": self.name, "gap": self.gap},
+        )
+
+    async def _wait(self, watched: events.Watched) -> Outcome:
+        moment = asyncio.get_running_loop().time()
+        place = Place(self.date, self.map_index, self.name, moment + max(self.gap, QUIET))
+        patience = _left(watched.busy_deadline)
+        await sharing.stand_in_line(self.cml_conn_id, watched.ids, place, self.poll_interval, patience, self._tell)
+        return Outcome(Ending.FREE)
+
+
+def _left(deadline: float | None) -> float | None:
+    """Seconds to a moment of the wall clock."""
+    return None if deadline is None else max(deadline - time.time(), 0.0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError
+from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError, CmlRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,11 +89,16 @@ def find_project(text: str) -> Exchange[Project]:
     hint = {"owner.username": owner} if owner else {"name": name}
     for search_filter in (hint, None):
         # The second, unfiltered listing is for workspaces whose filter differs, for slugs, and for the candidates.
-        projects = yield from all_pages(
-            lambda token, chosen=search_filter: v2.list_projects(  # type: ignore[misc]
-                search_filter=chosen, include_public_projects=True, page_token=token
+        try:
+            projects = yield from all_pages(
+                lambda token, chosen=search_filter: v2.list_projects(  # type: ignore[misc]
+                    search_filter=chosen, include_public_projects=True, page_token=token
+                )
             )
-        )
+        except CmlRefusedError as error:
+            if search_filter is None or error.status != 400:
+                raise
+            continue  # a build that does not know this filter
         mine = [found for found in projects if not owner or found.owner.casefold() == owner.casefold()]
         matches = [found for found in mine if found.name == name] or [found for found in mine if found.slug == name]
         if matches:

@@ -64,7 +64,8 @@ class Posting:
         self.is_capacity = False
         """The refusal was for want of capacity: no other run of the job is meant."""
         self._posts = 0
-        self._refusals = 0
+        self.refusals = start.refusals
+        """Starts CML has refused this try."""
         self._retry_after: float | None = None
         self._loss: _Loss | None = None
         self._unsent_since: float | None = None
@@ -139,7 +140,7 @@ class Posting:
 
     def refusal_gap(self) -> float:
         """Seconds to stay away after a refusal that no look explains; taking it forgets the refusal."""
-        gap = REFUSAL_GAPS[min(self._refusals, len(REFUSAL_GAPS)) - 1]
+        gap = REFUSAL_GAPS[min(self.refusals, len(REFUSAL_GAPS)) - 1]
         asked, self._retry_after, self.refusal = self._retry_after, None, None
         return gap if asked is None else max(asked, 1.0)
 
@@ -173,5 +174,5 @@ class Posting:
     def _refuse(self, why: str, is_capacity: bool) -> None:
         self.refusal = why
         self.is_capacity = is_capacity
-        self._refusals += 1
+        self.refusals += 1
         self._unsent_since = None

@@ -25,6 +25,8 @@ class Start:
     :param durable: carry on with the run of an earlier try; without, only runs of this very try are ours.
     :param stop_former: stop what a clear left behind; without, it is waited for like anybody's run.
     :param wait_when_busy: wait for a busy job; without, the conversation ends with `Busy`.
+    :param wait_elsewhere: end with `Busy` wherever this conversation would wait for others, so that somebody else can.
+    :param refusals: starts CML has refused this try before, in an earlier conversation.
     :param busy_timeout: seconds to wait for a busy job and for former runs to stop; None is without limit.
     :param poll_interval: the longest gap between two looks at a busy job, seconds.
     :param settled: the earlier try is known to be at least SETTLE seconds gone.
@@ -38,6 +40,8 @@ class Start:
     durable: bool = True
     stop_former: bool = True
     wait_when_busy: bool = True
+    wait_elsewhere: bool = False
+    refusals: int = 0
     busy_timeout: float | None = None
     poll_interval: float = 30.0
     settled: bool = False
@@ -73,8 +77,13 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The job takes no start now: because of `run`, or, without one, for the reason in words."""
+    """The job takes no start now: because of `run`, or, without one, for the reason in words.
+
+    `gap` is how many seconds to stay away before the next look; `refusals` how many starts of this try CML refused.
+    """
 
     reason: str
     run: JobRun | None = None
     timed_out: bool = False
+    gap: float = 0.0
+    refusals: int = 0

@@ -186,13 +186,13 @@ class _Starting:
             # Our own run on its way out is not somebody else's: it is waited for even where busy means fail or skip.
             is_own = key is not None and self._is_of_my_series(key) and self._is_on_its_way_out(key, run)
             if not (self.start.wait_when_busy or is_own):
-                return Busy(reason, run)
+                return self._say_busy(reason, run)
             return (yield from self._wait(reason, run))
         if self.posting.refusal is None:
             return _Then.NEXT_STEP
         reason = self.posting.refusal
         if not (self.start.wait_when_busy or self.posting.is_capacity):
-            return Busy(reason)
+            return self._say_busy(reason, None)
         return (yield from self._wait(reason, None, self.posting.refusal_gap()))
 
     def _settle(self) -> Exchange[_Step]:
@@ -250,6 +250,8 @@ class _Starting:
         if reason != self.waiting_for:
             self.waiting_for = reason
             yield from note(f"Waiting: {reason}.")
+        if self.start.wait_elsewhere:
+            return self._say_busy(reason, run, gap or BUSY_GAP)
         if gap is None:
             gap = min(BUSY_GAP * 1.5**self.waits, max(self.start.poll_interval, 1.0))
             self.waits = min(self.waits + 1, 20)
@@ -257,7 +259,10 @@ class _Starting:
         if self.start.busy_timeout is not None:
             left = self.waiting_since + self.start.busy_timeout - moment
             if left <= 0:
-                return Busy(reason, run, timed_out=True)
+                return self._say_busy(reason, run, timed_out=True)
             gap = min(gap, left)
         yield from pause(gap)
         return _Then.NEXT_TURN
+
+    def _say_busy(self, reason: str, run: JobRun | None, gap: float = 0.0, *, timed_out: bool = False) -> Busy:
+        return Busy(reason, run, timed_out, gap, self.posting.refusals)

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 
 class Ending(StrEnum):
-    """How a wait ended. Only OVER says anything about the run; the others say that we do not know."""
+    """How a wait ended. OVER says how the run ended, FREE that the job can take one; the others that we do not know."""
 
     OVER = "over"
+    FREE = "free"
     TIMED_OUT = "timed out"
     UNANSWERED = "unanswered"
     REFUSED = "refused"
@@ -87,42 +88,43 @@ def look(target: Target) -> Exchange[JobRun | None]:
     return None
 
 
-def watch(target: Target, pace: Pace) -> Exchange[Outcome]:
-    """Wait until the run that is meant is there, and over."""
+def follow(target: Target, pace: Pace) -> Exchange[JobRun]:
+    """Wait until the run that is meant is there, and over.
+
+    :raises CmlError: as `wait_for_job_run`; `outcome_of` makes an `Outcome` of it.
+    """
     began = yield from now()
-    try:
-        yield from pause(pace.first_gap)
-        run_id = target.run_id
-        while run_id is None:
-            run = yield from look(target)
-            elapsed = (yield from now()) - began
-            if run is not None:
-                run_id = run.id
-                yield from note(f"Found {target}: run {run.id}.")
-            elif pace.timeout is not None and elapsed >= pace.timeout:
-                return Outcome(
-                    Ending.TIMED_OUT, None, f"There was not {target} in the {pace.timeout:g} s given to wait."
-                )
-            else:
-                yield from pause(gap_after(max(elapsed, pace.age), pace.poll_interval))
+    yield from pause(pace.first_gap)
+    run_id = target.run_id
+    while run_id is None:
+        run = yield from look(target)
         elapsed = (yield from now()) - began
-        wait = Wait(
-            target.ids,
-            run_id,
-            poll_interval=pace.poll_interval,
-            timeout=None if pace.timeout is None else pace.timeout - elapsed,
-            age=pace.age + elapsed,
-        )
-        return Outcome(Ending.OVER, (yield from wait_for_job_run(wait)))
-    except CmlWaitTimeoutError as error:
-        return Outcome(Ending.TIMED_OUT, error.run, str(error))
-    except CmlUnknownStatusError as error:
-        return Outcome(Ending.UNKNOWN_STATUS, error.run, str(error))
+        if run is not None:
+            run_id = run.id
+            yield from note(f"Found {target}: run {run.id}.")
+        elif pace.timeout is not None and elapsed >= pace.timeout:
+            message = f"There was not {target} in the {pace.timeout:g} s given to wait."
+            raise CmlWaitTimeoutError(message, None)
+        else:
+            yield from pause(gap_after(max(elapsed, pace.age), pace.poll_interval))
+    elapsed = (yield from now()) - began
+    timeout = None if pace.timeout is None else pace.timeout - elapsed
+    return (yield from wait_for_job_run(Wait(target.ids, run_id, pace.poll_interval, timeout, pace.age + elapsed)))
+
+
+def watch(target: Target, pace: Pace) -> Exchange[Outcome]:
+    """Wait until the run that is meant is there, and over; every ending is a value."""
+    try:
+        return Outcome(Ending.OVER, (yield from follow(target, pace)))
     except CmlError as error:
         return outcome_of(error)
 
 
 def outcome_of(error: CmlError) -> Outcome:
-    """The outcome of a wait that ended in an error of the API: we could not ask, or CML said no."""
+    """The outcome of a wait that ended in an error: time is over, nobody knows, we could not ask, or CML said no."""
+    if isinstance(error, CmlWaitTimeoutError):
+        return Outcome(Ending.TIMED_OUT, error.run, str(error))
+    if isinstance(error, CmlUnknownStatusError):
+        return Outcome(Ending.UNKNOWN_STATUS, error.run, str(error))
     ending = Ending.UNANSWERED if isinstance(error, CmlUnavailableError) else Ending.REFUSED
     return Outcome(ending, None, str(error))

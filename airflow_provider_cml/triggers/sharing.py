@@ -1,0 +1,187 @@
+"""What all triggers of one event loop share: connections as last read, connection pools, and lines before busy jobs.
+
+The law: shared is only what one and the same credential may see (`Endpoint.identity`), and what nobody uses any more
+is closed. Everything lives in one event loop; a triggerer has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations.line import Line
+from airflow_provider_cml.api.conversations.starting import BUSY_GAP
+from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, POLL_PATIENCE
+from airflow_provider_cml.api.errors import CmlError, CmlUnauthorizedError, CmlWaitTimeoutError
+from airflow_provider_cml.api.transports import AsyncTransport
+from airflow_provider_cml.hooks.cml import CmlHook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from airflow_provider_cml.api.conversations.finding import JobIds
+    from airflow_provider_cml.api.conversations.line import Place
+    from airflow_provider_cml.api.endpoint import Endpoint
+    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.api.transports import Tell
+    from airflow_provider_cml.api.wire import Exchange
+
+T = TypeVar("T")
+
+CONNECTION_AGE = 60.0
+"""Seconds a connection is believed before it is read again."""
+
+
+async def perform(conn_id: str, exchange: Callable[[], Exchange[T]], tell: Tell) -> T:
+    """Run a conversation on the shared pool of a connection; once more if a 401 shows that its key was changed."""
+    shared = _shared()
+    endpoint = await shared.endpoint(conn_id)
+    try:
+        async with shared.transport(endpoint) as transport:
+            return await transport.perform(exchange(), tell)
+    except CmlUnauthorizedError:
+        renewed = await shared.endpoint(conn_id, afresh=True)
+        if renewed.identity == endpoint.identity:
+            raise
+    async with shared.transport(renewed) as transport:
+        return await transport.perform(exchange(), tell)
+
+
+async def stand_in_line(
+    conn_id: str, ids: JobIds, place: Place, poll_interval: float, patience: float | None, tell: Tell
+) -> None:
+    """Wait until it is this task's turn at a busy job.
+
+    :raises CmlWaitTimeoutError: `patience` seconds are over; carries the run that occupies the job.
+    :raises CmlError: CML could not be asked, or refused.
+    """
+    shared = _shared()
+    endpoint = await shared.endpoint(conn_id)
+    try:
+        await shared.queue(endpoint, ids).wait(place, poll_interval, patience, tell)
+    except CmlUnauthorizedError:
+        renewed = await shared.endpoint(conn_id, afresh=True)
+        if renewed.identity == endpoint.identity:
+            raise
+        await shared.queue(renewed, ids).wait(place, poll_interval, patience, tell)
+
+
+class _Shared:
+    """The common property of one event loop."""
+
+    def __init__(self) -> None:
+        self._queues: dict[tuple[object, JobIds], _Queue] = {}
+        self._endpoints: dict[str, tuple[Endpoint, float]] = {}
+        self._reading: dict[str, asyncio.Lock] = {}
+        self._transports: dict[object, AsyncTransport] = {}
+        self._users: dict[object, int] = {}
+
+    async def endpoint(self, conn_id: str, *, afresh: bool = False) -> Endpoint:
+        """Where a connection points; looked up once for all triggers that ask within `CONNECTION_AGE`."""
+        asked_at = time.monotonic()
+        async with self._reading.setdefault(conn_id, asyncio.Lock()):
+            known = self._endpoints.get(conn_id)
+            if known is not None and known[1] > asked_at - (0.0 if afresh else CONNECTION_AGE):
+                return known[0]
+            endpoint = await CmlHook(conn_id).aread_endpoint()
+            self._endpoints[conn_id] = (endpoint, time.monotonic())
+            return endpoint
+
+    @asynccontextmanager
+    async def transport(self, endpoint: Endpoint) -> AsyncIterator[AsyncTransport]:
+        """The one pool of connections for this endpoint; closed when its last user leaves."""
+        key = endpoint.identity
+        transport = self._transports.get(key)
+        if transport is None:
+            transport = self._transports[key] = AsyncTransport(endpoint)
+        self._users[key] = self._users.get(key, 0) + 1
+        try:
+            yield transport
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._transports[key]
+                await transport.close()
+
+    def queue(self, endpoint: Endpoint, ids: JobIds) -> _Queue:
+        """The one line before a job."""
+        key = (endpoint.identity, ids)
+        if key not in self._queues:
+            self._queues[key] = _Queue(self, endpoint, ids, lambda: self._queues.pop(key, None))
+        return self._queues[key]
+
+
+class _Queue:
+    """The tasks of this event loop that wait for one job, and the one look in each gap that serves them all."""
+
+    def __init__(self, shared: _Shared, endpoint: Endpoint, ids: JobIds, close: Callable[[], object]) -> None:
+        self._shared = shared
+        self._endpoint = endpoint
+        self._ids = ids
+        self._close = close
+        self._line = Line()
+        self._turns: dict[Place, asyncio.Future[None]] = {}
+        self._gaps: dict[Place, float] = {}
+        self._occupant: JobRun | None = None
+        self._occupied_since = 0.0
+        self._looking: asyncio.Task[None] | None = None
+
+    async def wait(self, place: Place, poll_interval: float, patience: float | None, tell: Tell) -> None:
+        """Stand in line until let go."""
+        turn = self._turns[place] = asyncio.get_running_loop().create_future()
+        self._gaps[place] = poll_interval
+        self._line.enter(place)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(tell))
+        try:
+            await asyncio.wait_for(turn, patience)
+        except TimeoutError:
+            who = f"run {self._occupant.id} is {self._occupant.status}" if self._occupant else "CML takes no start"
+            message = f"The job was busy for all of the time given to wait for it: {who}."
+            raise CmlWaitTimeoutError(message, self._occupant) from None
+        finally:
+            self._line.leave(place)
+            del self._turns[place], self._gaps[place]
+            if not self._turns:
+                self._looking.cancel()
+                self._close()
+
+    async def _look(self, tell: Tell) -> None:
+        try:
+            async with self._shared.transport(self._endpoint) as transport:
+                while True:
+                    await asyncio.sleep(self._gap())
+                    exchange = v2.list_job_runs(self._ids.project_id, self._ids.job_id, patience=POLL_PATIENCE)
+                    page = await transport.perform(exchange, tell)
+                    self._see(page.items)
+                    place = self._line.let_go(page.items, asyncio.get_running_loop().time())
+                    if place is not None and not self._turns[place].done():
+                        self._turns[place].set_result(None)
+        except CmlError as error:
+            for turn in self._turns.values():
+                if not turn.done():
+                    turn.set_exception(error)
+
+    def _see(self, runs: tuple[JobRun, ...]) -> None:
+        active = next((run for run in runs if run.is_active), None)
+        if active is not None and (self._occupant is None or active.id != self._occupant.id):
+            self._occupied_since = time.monotonic()
+        self._occupant = active
+
+    def _gap(self) -> float:
+        """A tenth of the occupying run's age, as far as it was watched: 5 s at least, the shortest wish at most."""
+        age = time.monotonic() - self._occupied_since if self._occupant else 0.0
+        longest = max(min(self._gaps.values(), default=BUSY_GAP), 1.0)
+        return min(max(age * AGE_SHARE, BUSY_GAP), longest) * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
+
+
+_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
+
+
+def _shared() -> _Shared:
+    return _LOOPS.setdefault(asyncio.get_running_loop(), _Shared())
