@@ -1,0 +1,134 @@
+"""The model test of the start conversation: nothing CML, the network, Airflow or people do makes a job run twice.
+
+The world is bounded: a start takes effect at most 75 s after it was sent, a run is listed at most 5 s later. Left out
+of it is what no rule can settle, since CML has no idempotency key: a start still later than that (V1), a run longer
+unlisted (V2), a late start beside a process that Airflow has given up (V3), a process killed at its last try (V4), a
+given-up process where no environment is shown (V5), a clear of a running task that Airflow records like a retry (V6),
+CML's own Job Retry (V7); and a dag run made again within 90 s of a start that is still on its way.
+
+`make simulate` plays more schedules of the same world; `mutations.py` shows that each rule is needed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from tests.api.exactly_once import mutations, network, scheduler, schedules
+from tests.api.exactly_once.schedules import Options, by_chance, play, retell, up_to
+
+SCHEDULES = 20_000
+PART = 2_500
+QUICKLY = 1_500
+"""Schedules within which the plainest mutations have to be found here; `mutations.py` takes them all."""
+DEPARTURES = st.dictionaries(st.integers(0, 150), st.integers(1, 19), max_size=14)
+
+
+def test_the_quiet_course_starts_one_run_and_ends_green() -> None:
+    """Where nothing happens, one start is sent, one run succeeds, and no second look is taken before it."""
+    story = schedules.Story(schedules.given({}))
+
+    story.play()
+
+    assert (story.ledger.starts, story.ledger.green) == (1, [1])
+    assert [run.ending for run in story.cml.runs] == ["SUCCEEDED"]
+
+
+def test_every_schedule_with_one_departure() -> None:
+    """No single fault, in whatever place, breaks an invariant."""
+    assert [choices.words for choices, violation in up_to(1) if violation is not None] == []
+
+
+@pytest.mark.chaos
+def test_every_schedule_with_two_departures() -> None:
+    """No two faults, in whatever places, break an invariant."""
+    assert [choices.words for choices, violation in up_to(2) if violation is not None] == []
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, PART))
+def test_schedules_by_chance(first: int) -> None:
+    """No heap of faults drawn by chance breaks an invariant."""
+    for seed in range(first, first + PART):
+        choices, violation = play(by_chance(seed))
+        if violation is not None:
+            shortest = schedules.shrink(choices.departures)
+            pytest.fail("\n".join([f"seed {seed}, {shortest}", *retell(shortest)]))
+
+
+@settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(DEPARTURES)
+def test_schedules_by_search(departures: dict[int, int]) -> None:
+    """Nothing hypothesis thinks of breaks an invariant; where it does, it shows the fewest departures that do."""
+    _, violation = play(schedules.given(departures))
+    if violation is not None:
+        for line in retell(departures):
+            note(line)
+        raise violation
+
+
+def test_the_same_departures_tell_the_same_story() -> None:
+    """A schedule found once is found again: nothing in the model depends on what was played before."""
+    for seed in range(40):
+        departures = play(by_chance(seed))[0].departures
+
+        assert retell(departures) == retell(departures)
+
+
+def test_every_word_of_every_table_is_played() -> None:
+    """Chance reaches every fault, every event and every setting the model knows."""
+    seen: Counter[str] = Counter()
+    for seed in range(2_000):
+        seen.update(play(by_chance(seed))[0].words)
+    tables = {
+        "start": tuple(network.STARTS),
+        "life": tuple(network.LIVES),
+        "read": network.READS,
+        "stop": network.STOPS,
+        "task": scheduler.TO_A_TASK,
+        "leftover": scheduler.TO_A_LEFTOVER,
+    }
+
+    assert [
+        f"{point}: {word}" for point, words in tables.items() for word in words[1:] if not seen[f"{point}: {word}"]
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "departure"),
+    [
+        pytest.param(Options(late=400.0), "start: late, 504 at once", id="V1"),
+        pytest.param(Options(lag=400.0), "start: late and unlisted", id="V2"),
+    ],
+)
+def test_beyond_the_bounds_a_second_run_is_possible(options: Options, departure: str) -> None:
+    """What the promise leaves out does happen in the model, so the bounds it states are the real ones."""
+    broken = (choices.words for choices, violation in up_to(1, options) if violation is not None)
+
+    assert departure in next(broken)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "A1 fence",
+        "A2 fresh look",
+        "A3 a red run of an earlier try is over",
+        "A4 settle",
+        "A7 start date in the series",
+        "4.1 series by max_tries alone",
+        "A9 more than the first page",
+        "A12 no echo",
+        "own before busy",
+        "grace: a lost start is sent again at once",
+        "a refused start is not repeated",
+        "former runs are stopped",
+    ],
+)
+def test_a_rule_taken_out_is_noticed(rule: str) -> None:
+    """The model can fail: without this rule a short schedule breaks an invariant."""
+    (mutation,) = (known for known in mutations.MUTATIONS if known.rule == rule)
+
+    assert mutations.find(mutation, QUICKLY).violation is not None
