@@ -29,9 +29,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m airflow_provider_cml.emulator",
         description="A Cloudera Machine Learning workspace on 127.0.0.1 that really runs its jobs' scripts.",
     )
-    parser.add_argument(
-        "--workspace", required=True, metavar="DIR", help="folder with workspace.toml and scripts"
-    )
+    parser.add_argument("--workspace", required=True, metavar="DIR", help="folder with workspace.toml and scripts")
     parser.add_argument("--port", type=int, default=8090, help="default 8090; 0 picks a free one")
     parser.add_argument("--api-key", metavar="KEY", help="v2 key; default: a random one")
     parser.add_argument("--legacy-key", metavar="KEY", help="v1 key; default: a random one")

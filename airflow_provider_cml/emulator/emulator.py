@@ -123,7 +123,13 @@ class Emulator:
             await self._closing.wait()
         finally:
             server.close()
+            served = runner.server.connections if runner.server else []
+            transports = [connection.transport for connection in served if connection.transport]
             await runner.cleanup()
+            for transport in transports:
+                # A TLS connection that was closed still waits for the other side, which may never say anything.
+                transport.abort()
+            await asyncio.sleep(0)
 
     def stop(self) -> None:
         """End serving; scripts that run are ended, and their runs FAILED."""

@@ -114,9 +114,7 @@ def create_job(call: Call) -> Answer:
             raise RefusalError(INVALID_ARGUMENT, f"Problem with field {name.title()}: value is required")
     # SPEC: must be set in projects that use ML Runtimes, as all projects here do.
     if not fields.get("runtime_identifier"):
-        raise RefusalError(
-            INVALID_ARGUMENT, "runtime_identifier must be set for jobs of an ML Runtimes project"
-        )
+        raise RefusalError(INVALID_ARGUMENT, "runtime_identifier must be set for jobs of an ML Runtimes project")
     _check_script(call, project, fields["script"])
     job = call.workspace.add_job(
         project,

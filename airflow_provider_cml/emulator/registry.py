@@ -66,9 +66,7 @@ class Registry:
 
     # ------------------------------------------------------------------ declare
 
-    def add_user(
-        self, username: str, *, name: str = "", email: str = "", password: str | None = None
-    ) -> User:
+    def add_user(self, username: str, *, name: str = "", email: str = "", password: str | None = None) -> User:
         """Declare a user or team; with a password v1 also takes `username:password`."""
         with self.lock:
             user = User(username, name or username, email or f"{username}@example.com", password)

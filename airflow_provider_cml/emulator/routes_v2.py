@@ -106,9 +106,7 @@ def _flag(call: Call, name: str) -> bool:
         return False
     if text in ("1", "t", "T", "true", "TRUE", "True"):
         return True
-    raise RefusalError(
-        INVALID_ARGUMENT, f'type mismatch, parameter: {name}, error: parsing "{text}": invalid syntax'
-    )
+    raise RefusalError(INVALID_ARGUMENT, f'type mismatch, parameter: {name}, error: parsing "{text}": invalid syntax')
 
 
 def list_projects(call: Call) -> Answer:

@@ -96,9 +96,7 @@ class Server:
         name, _, port = host.partition(":")
         return name.lower() in ("127.0.0.1", "localhost") and port in ("", self.address.rpartition(":")[2])
 
-    def _enter(
-        self, request: web.Request, operation: str, status: int | None, fault: str | None, began: float
-    ) -> None:
+    def _enter(self, request: web.Request, operation: str, status: int | None, fault: str | None, began: float) -> None:
         url = request.rel_url
         self._ledger.record(
             operation,

@@ -92,9 +92,7 @@ class Workspace(Registry):
         It is there beside an active one too, if there is one.
         """
         with self.lock:
-            run = self.engine.create(
-                job, api=api, environment=environment, arguments=arguments, at=created_at
-            )
+            run = self.engine.create(job, api=api, environment=environment, arguments=arguments, at=created_at)
             self.engine.set_status(run, status_named(status))
             return run
 

@@ -125,25 +125,22 @@ def _workspace(root: Path, document: dict[str, Any]) -> Workspace:
     for place, table in _tables("users", document.get("users", [])):
         fields = _check(place, table, _USER, ("username",))
         workspace.add_user(_segment(f"{place}.username", fields.pop("username")), **fields)
+    owners = {table.get("owner") for _, table in _tables("projects", document["projects"])}
+    if "user" in settings and settings["user"] not in owners | workspace.users.keys():
+        raise WorkspaceFileError(f"workspace.user: there is no user or owner {settings['user']!r}")
     parents: list[tuple[str, Job, int]] = []
     for place, table in _tables("projects", document["projects"]):
         _read_project(workspace, place, table, parents)
-    if settings.get("user", workspace.user.username) not in workspace.users:
-        raise WorkspaceFileError(f"workspace.user: there is no user or owner {settings['user']!r}")
     for place, job, number in parents:
         siblings = workspace.jobs_of(workspace.projects[job.project_id])
         found = [other for other in siblings if other.number == number and other is not job]
         if not found:
-            raise WorkspaceFileError(
-                f"{place}.parent: this project has no other job with the number {number}"
-            )
+            raise WorkspaceFileError(f"{place}.parent: this project has no other job with the number {number}")
         job.parent_id = found[0].id
     return workspace
 
 
-def _read_project(
-    workspace: Workspace, place: str, table: dict[str, Any], parents: list[tuple[str, Job, int]]
-) -> None:
+def _read_project(workspace: Workspace, place: str, table: dict[str, Any], parents: list[tuple[str, Job, int]]) -> None:
     fields = _check(place, table, _PROJECT, ("owner", "name"))
     owner: str | User = _segment(f"{place}.owner", fields.pop("owner"))
     if fields.get("slug"):
@@ -197,9 +194,7 @@ def _tables(place: str, items: list[Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{place}[{index}]", item) for index, item in enumerate(items)]
 
 
-def _check(
-    place: str, table: dict[str, Any], known: dict[str, Any], needed: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def _check(place: str, table: dict[str, Any], known: dict[str, Any], needed: tuple[str, ...] = ()) -> dict[str, Any]:
     """A copy of a table whose fields are all known and of their types."""
     prefix = f"{place}." if place else ""
     for name, value in table.items():

@@ -82,9 +82,7 @@ def project(workspace: Workspace) -> Project:
 @pytest.fixture
 def job(workspace: Workspace, project: Project) -> Job:
     """A job whose runs go on until they are moved by hand."""
-    return workspace.add_job(
-        project, "nightly VaR", number=208, environment={"LEVEL": "job"}, life=Life(running=None)
-    )
+    return workspace.add_job(project, "nightly VaR", number=208, environment={"LEVEL": "job"}, life=Life(running=None))
 
 
 @pytest.fixture
