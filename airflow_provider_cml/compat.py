@@ -91,6 +91,7 @@ __all__ = [
     "conf",
     "context_to_airflow_vars",
     "mask_secret",
+    "task_state",
     "xcom_value",
 ]
 
@@ -102,6 +103,21 @@ async def aget_connection(conn_id: str) -> Connection:
     from asgiref.sync import sync_to_async  # noqa: PLC0415 - old Airflow only
 
     found: Connection = await sync_to_async(BaseHook.get_connection)(conn_id)
+    return found
+
+
+async def task_state(ti: Any) -> str | None:
+    """The state of a task instance as Airflow has it now, asked from inside the triggerer (3.3+); None is "cleared".
+
+    :raises Exception: Airflow could not be asked, or is too old to be.
+    """
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - 3.x
+    from airflow.sdk.execution_time.comms import GetTaskStates  # noqa: PLC0415 - 3.x
+
+    question = GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
+    answer: Any = await task_runner.SUPERVISOR_COMMS.asend(question)
+    name = ti.task_id if ti.map_index is None or ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+    found: str | None = answer.task_states.get(ti.run_id, {}).get(name)
     return found
 
 

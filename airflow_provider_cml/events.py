@@ -9,6 +9,7 @@ error, never a success.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,16 @@ def read(event: object) -> tuple[Outcome, Watched]:
         message = "the trigger's event says that the run is over, but not how"
         raise EventError(message)
     return outcome, watched
+
+
+def moment_after(seconds: float | None) -> float | None:
+    """The moment that many seconds from now, on the wall clock: it has to mean the same in another process."""
+    return None if seconds is None else time.time() + seconds
+
+
+def seconds_to(moment: float | None) -> float | None:
+    """The seconds to such a moment; 0 if it is past."""
+    return None if moment is None else max(moment - time.time(), 0.0)
 
 
 def backstop(seconds: float | None) -> timedelta | None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.watching import Ending
 from airflow_provider_cml.api.errors import (
     CmlConnectionError,
@@ -138,6 +139,18 @@ def failure_of(error: CmlError, *, is_first_try: bool) -> CmlTaskError | CmlTask
     if isinstance(error, CmlInterruptedError):
         return CmlTaskError(str(error))
     return CmlRefusedFailError(str(error))
+
+
+def read_event(event: object) -> tuple[Outcome, Watched]:
+    """What a trigger told the task it woke.
+
+    :raises CmlRefusedFailError: it cannot be understood.
+    """
+    try:
+        return events.read(event)
+    except events.EventError as error:
+        message = f"The task was woken, but {error}. Its run, if it has one, was left alone."
+        raise CmlRefusedFailError(message) from error
 
 
 def with_facts(

@@ -55,6 +55,8 @@ class Transport:
         try:
             wish = next(exchange)
             while True:
+                if self._interrupted.is_set():
+                    raise CmlInterruptedError(_INTERRUPTED)
                 if isinstance(wish, Request):
                     try:
                         answer: Answer = self._send(wish)
@@ -62,9 +64,7 @@ class Transport:
                         wish = exchange.throw(error)
                         continue
                 elif isinstance(wish, Pause):
-                    if self._interrupted.wait(wish.seconds):
-                        exchange.close()
-                        raise CmlInterruptedError(_INTERRUPTED)
+                    self._interrupted.wait(wish.seconds)
                     answer = None
                 else:
                     answer = _at_once(wish, tell)
@@ -73,7 +73,7 @@ class Transport:
             return end.value  # type: ignore[no-any-return]  # the exchange's own T
 
     def interrupt(self) -> None:
-        """End a pause at once, and every later one; for a signal handler. The conversation ends as interrupted."""
+        """End the conversation: a pause at once, a request after its answer. For a signal handler."""
         self._interrupted.set()
 
     def close(self) -> None:

@@ -109,10 +109,11 @@ def list_job_runs(
     page_size: int = PAGE_SIZE,
     page_token: str = "",
     patience: float = 30.0,
+    read_timeout: float | None = None,
 ) -> Exchange[Page[JobRun]]:
     """One page of a job's runs, newest first unless `sort` says otherwise; without sort CML promises no order."""
     request = _list(f"{_job(project_id, job_id)}/runs", search_filter, sort, page_size, page_token)
-    request = replace(request, patience=patience)
+    request = replace(request, patience=patience, read_timeout=read_timeout)
     return (yield from answered(request, lambda q, r: decoding.page(_doc(q, r), "job_runs", decoding.job_run)))
 
 
@@ -150,20 +151,29 @@ def create_job_run(
 
 
 def get_job_run(
-    project_id: str, job_id: str, run_id: str, *, patience: float = 30.0, give_up_at: float | None = None
+    project_id: str,
+    job_id: str,
+    run_id: str,
+    *,
+    patience: float = 30.0,
+    give_up_at: float | None = None,
+    read_timeout: float | None = None,
 ) -> Exchange[JobRun]:
     """One run."""
-    request = replace(_get(_run(project_id, job_id, run_id)), patience=patience)
+    request = replace(_get(_run(project_id, job_id, run_id)), patience=patience, read_timeout=read_timeout)
     return (yield from answered(request, lambda q, r: decoding.job_run(_doc(q, r)), give_up_at))
 
 
-def stop_job_run(project_id: str, job_id: str, run_id: str, *, patience: float = 0) -> Exchange[JobRun]:
+def stop_job_run(
+    project_id: str, job_id: str, run_id: str, *, patience: float = 0, read_timeout: float | None = None
+) -> Exchange[JobRun]:
     """Ask CML to stop a run. It will be STOPPING, and STOPPED some time later.
 
     The address ends in a literal `:stop`; `/stop` is a 404 (a bug Cloudera's own MCP server once had).
     Stopping twice does no more than stopping once, but CML answers the second with an error.
     """
-    request = Request("POST", f"{_run(project_id, job_id, run_id)}:stop", Scheme.BEARER, patience=patience)
+    path = f"{_run(project_id, job_id, run_id)}:stop"
+    request = Request("POST", path, Scheme.BEARER, patience=patience, read_timeout=read_timeout)
     return (yield from answered(request, lambda q, r: decoding.job_run(_doc(q, r))))
 
 

@@ -7,7 +7,6 @@ class decides these differently by mode, so its verdict is looked at once more h
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +23,12 @@ from airflow_provider_cml.compat import (
     conf,
 )
 from airflow_provider_cml.failures import (
-    CmlRefusedFailError,
     CmlRunFailedError,
     CmlRunSkippedError,
     CmlRunStoppedError,
     failure,
     failure_of,
+    read_event,
 )
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
@@ -117,18 +116,13 @@ class CmlJobRunSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
         """Conclude from the triggerer's event."""
         del context
-        try:
-            outcome, watched = events.read(event)
-        except events.EventError as error:
-            message = f"The task was woken, but {error}."
-            raise CmlRefusedFailError(message) from error
-        return self._conclude(outcome, watched)
+        return self._conclude(*read_event(event))
 
     def _defer(self, context: Context) -> str:
         """Look once, so that a run that is over never defers; then sleep."""
-        began = time.time()
+        deadline = events.moment_after(self.timeout)
         run = self._look(context)
-        watched = self._watched(began + self.timeout)
+        watched = self._watched(deadline)
         if run is not None and run.status.is_over:
             return self._conclude(Outcome(Ending.OVER, run), watched)
         since = self._find_target().since

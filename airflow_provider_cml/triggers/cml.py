@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.line import QUIET, Place
-from airflow_provider_cml.api.conversations.waiting import AGE_SHARE
+from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, stop_if_active
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow, outcome_of
 from airflow_provider_cml.api.errors import CmlError
-from airflow_provider_cml.compat import BaseTrigger, TriggerEvent
+from airflow_provider_cml.compat import BaseTrigger, TriggerEvent, task_state
 from airflow_provider_cml.triggers import sharing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from airflow_provider_cml.api.wire import Note
+
+KILL_SECONDS = 20.0
+"""Airflow gives `on_kill` thirty."""
 
 
 class _CmlTrigger(BaseTrigger):
@@ -72,6 +75,7 @@ class CmlJobRunTrigger(_CmlTrigger):
     :param poll_interval: the longest gap between two looks, seconds.
     :param run_key: wait for the run that carries this key, where no run id is known yet.
     :param since: wait for the newest run created at or after this moment (ISO 8601), likewise.
+    :param cancel_on_kill: stop the run when a user marks or clears the deferred task (Airflow 3.3+).
     """
 
     def __init__(
@@ -81,16 +85,23 @@ class CmlJobRunTrigger(_CmlTrigger):
         poll_interval: float = 30.0,
         run_key: str | None = None,
         since: str | None = None,
+        cancel_on_kill: bool = False,
     ) -> None:
         super().__init__(cml_conn_id, watched, poll_interval)
         self.run_key = run_key
         self.since = since
+        self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for Airflow's database."""
         return (
             "airflow_provider_cml.triggers.cml.CmlJobRunTrigger",
-            {**self._arguments(), "run_key": self.run_key, "since": self.since},
+            {
+                **self._arguments(),
+                "run_key": self.run_key,
+                "since": self.since,
+                "cancel_on_kill": self.cancel_on_kill,
+            },
         )
 
     async def _wait(self, watched: events.Watched) -> Outcome:
@@ -103,11 +114,40 @@ class CmlJobRunTrigger(_CmlTrigger):
         run = await sharing.perform(self.cml_conn_id, lambda: follow(target, self._pace(watched)), self._tell)
         return Outcome(Ending.OVER, run)
 
+    async def on_kill(self) -> None:
+        """Stop the run of a deferred task that a user has marked or cleared.
+
+        Airflow 3.3 calls this too when a triggerer merely loses its triggers, and cancels it again each second while it
+        works; so it asks for the task's state first, and works in a task of its own that outlives the cancellations.
+        """
+        if not self.cancel_on_kill:
+            return
+        stopping = asyncio.create_task(asyncio.wait_for(self._stop(), KILL_SECONDS))
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:
+                if stopping.cancelled():
+                    raise
+            except Exception:  # noqa: BLE001, S110 - told below
+                pass
+        error = stopping.exception()
+        if error is not None:
+            self.log.warning("Run %s may still be active in CML: %s", self.watched.get("run_id"), error)
+
+    async def _stop(self) -> None:
+        if await task_state(self.task_instance) == "deferred":
+            self.log.info("The task is still deferred: this triggerer has lost it, nobody has killed it.")
+            return
+        watched = events.Watched.from_json(self.watched)
+        run = await sharing.perform(self.cml_conn_id, lambda: stop_if_active(watched.ids, watched.run_id), self._tell)
+        self.log.info("The task was ended by a user: run %s is %s.", run.id, run.status)
+
     def _pace(self, watched: events.Watched) -> Pace:
         age = max(time.time() - watched.began, 0.0) if watched.began else 0.0
         return Pace(
             poll_interval=self.poll_interval,
-            timeout=_left(watched.deadline),
+            timeout=events.seconds_to(watched.deadline),
             age=age,
             # Spread: a restarted triggerer resumes thousands of these at the same moment.
             first_gap=QUIET + random.uniform(0.0, min(max(age * AGE_SHARE, 1.0), self.poll_interval)),  # noqa: S311
@@ -155,11 +195,6 @@ class CmlJobFreeTrigger(_CmlTrigger):
     async def _wait(self, watched: events.Watched) -> Outcome:
         moment = asyncio.get_running_loop().time()
         place = Place(self.date, self.map_index, self.name, moment + max(self.gap, QUIET))
-        patience = _left(watched.busy_deadline)
+        patience = events.seconds_to(watched.busy_deadline)
         await sharing.stand_in_line(self.cml_conn_id, watched.ids, place, self.poll_interval, patience, self._tell)
         return Outcome(Ending.FREE)
-
-
-def _left(deadline: float | None) -> float | None:
-    """Seconds to a moment of the wall clock."""
-    return None if deadline is None else max(deadline - time.time(), 0.0)

@@ -1,7 +1,7 @@
 """What a job's list of runs has shown to one process, kept up to date look by look.
 
 The law: a look that fails, or a list that repeats itself, is "could not ask", never "not found"; and a later look
-reads only what can have changed: from the newest entry down to where the first look began, and on to every run that
+reads only what can have changed: from the newest entry down to where no new one can appear, and on to every run that
 was still active when last seen.
 """
 
@@ -26,6 +26,9 @@ DEEPEST_EXECUTED = 100
 """Executed runs the first look reads at most. Older ones are further back than any series of tries reaches."""
 DEEPEST = 1000
 """Entries a look reads at most, refusals (SKIPPED) included: a thousand waiters may have left as many."""
+
+LISTED_WITHIN = 90.0
+"""Seconds by which a run may be listed late. It then stands below entries that are newer than itself."""
 
 FIRST_PATIENCE = 30.0
 """Seconds the first look is tried: nothing has begun, so a wrong address is told soon."""
@@ -129,8 +132,7 @@ class History:
         self._order = [run.id for run in shown] + [run_id for run_id in self._order if run_id not in fresh]
         if self._first:
             self._first = False
-            # Of an empty list everything that comes is new: no entry is the anchor, so looks read to the end.
-            self._anchor = shown[0].id if shown else ""
+            self._anchor = _anchor(shown)
 
     def _look_at(self, run_id: str) -> Exchange[None]:
         """A run that was active and has left the list: it may lie deeper than a look reads, or be gone."""
@@ -141,6 +143,19 @@ class History:
             self._order.remove(run_id)
         else:
             self._runs[run_id] = _with_key_of(run, self._echo_of.get(run_id, run))
+
+
+def _anchor(entries: list[JobRun]) -> str:
+    """The newest entry above which every run must show that the list does not hold yet; "" where none is so old.
+
+    Not the newest of all: a run listed late stands below it, perhaps on a page no later look would read. Both times
+    are CML's own.
+    """
+    newest = entries[0].created_at if entries else None
+    for run in entries:
+        if newest and run.created_at and (newest - run.created_at).total_seconds() > LISTED_WITHIN:
+            return run.id
+    return ""
 
 
 def _with_key_of(run: JobRun, known: JobRun) -> JobRun:

@@ -77,6 +77,7 @@ class Posting:
         letters = "".join(random.choices(_LETTERS, k=4))  # noqa: S311 - a label, not a secret
         key = self.start.key.with_post(f"{self._posts}.{letters}")
         sent_at = yield from now()
+        self.start.sent.append(key)
         try:
             run = yield from v2.create_job_run(
                 self.start.ids.project_id,

@@ -30,6 +30,7 @@ class Start:
     :param busy_timeout: seconds to wait for a busy job and for former runs to stop; None is without limit.
     :param poll_interval: the longest gap between two looks at a busy job, seconds.
     :param settled: the earlier try is known to be at least SETTLE seconds gone.
+    :param sent: the keys of the starts this conversation sends, filled as it goes, for whoever has to clean up.
     :param excluded: runs whose end is not to be taken for this try's result.
     """
 
@@ -46,6 +47,7 @@ class Start:
     poll_interval: float = 30.0
     settled: bool = False
     excluded: frozenset[str] = frozenset()
+    sent: list[RunKey] = field(default_factory=list)
 
     def is_of_my_try(self, key: RunKey) -> bool:
         """Whether this very try, in this process or a stale one, sent the start with `key`."""

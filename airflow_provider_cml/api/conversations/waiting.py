@@ -19,7 +19,7 @@ from airflow_provider_cml.api.errors import (
     CmlUnknownStatusError,
     CmlWaitTimeoutError,
 )
-from airflow_provider_cml.api.run_key import RunKey
+from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE, RunKey
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.api.wire import note, now, pause
 
@@ -127,6 +127,18 @@ def stop_and_confirm(ids: JobIds, run_id: str, patience: float = STOP_PATIENCE) 
     :returns: the run as last seen: over, or, if `patience` seconds did not suffice, still on its way.
     :raises CmlError: CML could not be asked, or refused.
     """
+    run = yield from stop_if_active(ids, run_id)
+    deadline = (yield from now()) + patience
+    while not run.status.is_over:
+        if (yield from now()) >= deadline:
+            break
+        yield from pause(STOP_GAP)
+        run = yield from v2.get_job_run(ids.project_id, ids.job_id, run_id)
+    return run
+
+
+def stop_if_active(ids: JobIds, run_id: str) -> Exchange[JobRun]:
+    """Look at a run, and send one stop if it is neither over nor stopping. Returns the run as last seen."""
     run = yield from v2.get_job_run(ids.project_id, ids.job_id, run_id)
     if run.status.can_be_stopped:
         try:
@@ -138,13 +150,30 @@ def stop_and_confirm(ids: JobIds, run_id: str, patience: float = STOP_PATIENCE) 
         except CmlRefusedError as error:
             # The run may have ended between the look and the request; the next look tells.
             yield from note(f"CML answered the stop of run {run_id} with a refusal. {error}", warning=True)
-    deadline = (yield from now()) + patience
-    while not run.status.is_over:
-        if (yield from now()) >= deadline:
-            break
-        yield from pause(STOP_GAP)
-        run = yield from v2.get_job_run(ids.project_id, ids.job_id, run_id)
     return run
+
+
+def stop_in_passing(ids: JobIds, key: RunKey, run_id: str, seconds: float) -> Exchange[None]:
+    """Stop the run of a try whose process is being killed: one look and one stop at most, each within `seconds`.
+
+    Without a run id the answer to the start is still out: then the run is looked for by its key.
+    """
+    if run_id:
+        seen = [(yield from v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=0, read_timeout=seconds))]
+    else:
+        page = yield from v2.list_job_runs(ids.project_id, ids.job_id, patience=0, read_timeout=seconds)
+        keyed = [(RunKey.parse(run.run_key), run) for run in page.items if run.status.is_executed]
+        seen = [run for found, run in keyed if found is not None and found.attempt == key.attempt]
+    if not seen:
+        yield from note(
+            f"The task is killed while the answer to its start is out. A run may exist: look in CML for a run with "
+            f"{RUN_KEY_VARIABLE}={key}",
+            warning=True,
+        )
+    for run in seen[:1]:
+        if run.status.can_be_stopped:
+            asked = yield from v2.stop_job_run(ids.project_id, ids.job_id, run.id, read_timeout=seconds)
+            yield from note(f"Run {run.id} was asked to stop and is {asked.status}.")
 
 
 def look_for_doubles(ids: JobIds, key: RunKey, run_id: str) -> Exchange[None]:
