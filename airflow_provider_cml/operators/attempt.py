@@ -172,7 +172,7 @@ class JobRunAttempt:
 
     # ---------------------------------------------------------------- wait
 
-    def _wait(self, started: Started) -> Outcome:
+    def _wait(self, started: Started) -> Outcome:  # noqa: RET503 - defer raises
         """Wait here, or go to sleep and let the triggerer wait. A run that is over already never defers."""
         task = self.task
         target = Target(self.watched.ids, run_id=self.watched.run_id)
