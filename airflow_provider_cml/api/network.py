@@ -14,7 +14,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_cml.api.errors import CmlConnectionError
+from airflow_provider_cml.api.errors import CmlConnectionError, CmlInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,33 +22,60 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.endpoint import Endpoint, Tls
     from airflow_provider_cml.api.wire import Request
 
+_OF_THE_PROXY = {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}
+_OF_THE_ADDRESS = {"InvalidSchema", "MissingSchema", "InvalidURL", "InvalidProxyURL", "NonHttpUrlClientError"}
 _ISSUER_UNKNOWN = {20, 21}
 """OpenSSL: the issuer of a certificate was not found. So it is with a private authority, and with a leaf sent alone."""
 
 
 def ca_file(tls: Tls) -> str:
     """The file (or folder) of authorities to trust."""
+    return _authorities(tls)[1]
+
+
+def ssl_context(tls: Tls) -> ssl.SSLContext:
+    """What aiohttp checks the workspace's certificate with.
+
+    :raises CmlInputError: a file does not hold what it should.
+    """
+    field, path = _authorities(tls)
+    try:
+        if tls.verify:
+            is_folder = os.path.isdir(path)  # noqa: PTH112 - as the environment gives it: a string
+            context = ssl.create_default_context(cafile=None if is_folder else path, capath=path if is_folder else None)
+        else:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if tls.client_cert:
+            field, path = "Client certificate (Extra 'client_cert')", tls.client_cert
+            context.load_cert_chain(path)
+    except OSError as error:  # ssl.SSLError is one, too
+        message = f"{field}: {path!r} cannot be read as a certificate in PEM form ({type(error).__name__})."
+        raise CmlInputError(message) from error
+    return context
+
+
+def check_files(tls: Tls) -> None:
+    """Read the files somebody named before requests does: its failures do not tell them from a broken connection.
+
+    :raises CmlInputError: a file does not hold what it should.
+    """
+    if tls.client_cert or (tls.verify and _authorities(tls)[0]):
+        ssl_context(tls)
+
+
+def _authorities(tls: Tls) -> tuple[str, str]:
+    """Where the file of authorities was named, "" if nowhere, and the file."""
     import certifi  # noqa: PLC0415 - requests brings it; not needed at DAG parse time
 
     if tls.ca_bundle:
-        return tls.ca_bundle
-    environment = () if tls.explicit else (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
-    return next((path for path in environment if path), certifi.where())
-
-
-def ssl_context(tls: Tls) -> ssl.SSLContext | bool:
-    """What aiohttp checks the workspace's certificate with."""
-    authorities = ca_file(tls)
-    is_folder = os.path.isdir(authorities)  # noqa: PTH112 - as the environment gives it: a string
-    context = ssl.create_default_context(
-        cafile=None if is_folder else authorities, capath=authorities if is_folder else None
-    )
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.client_cert:
-        context.load_cert_chain(tls.client_cert)
-    return context
+        return "CA bundle (Extra 'ca_bundle')", tls.ca_bundle
+    for name in () if tls.explicit else ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        path = os.environ.get(name)
+        if path:
+            return f"{name} (environment)", path
+    return "", certifi.where()
 
 
 def proxy_url(endpoint: Endpoint) -> str | None:
@@ -60,10 +87,12 @@ def proxy_url(endpoint: Endpoint) -> str | None:
         scheme, _, rest = proxy.url.partition("://")
         return f"{scheme}://{quote(proxy.user, safe='')}:{quote(proxy.password or '', safe='')}@{rest}"
     parts = urlsplit(endpoint.base_url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    if urllib.request.proxy_bypass(parts.netloc):
         return None
-    found = urllib.request.getproxies_environment()
-    return found.get(parts.scheme) or found.get("all")
+    environment = urllib.request.getproxies_environment()
+    found = environment.get(parts.scheme) or environment.get("all")
+    # requests takes an address without a scheme, aiohttp does not.
+    return f"http://{found}" if found and "://" not in found else found
 
 
 def connection_error(endpoint: Endpoint, request: Request, error: BaseException) -> CmlConnectionError:
@@ -75,9 +104,25 @@ def connection_error(endpoint: Endpoint, request: Request, error: BaseException)
     causes = list(_causes(error))
     names = {type(cause).__name__ for cause in causes}
     where = f"{request.method} {request.path}: {endpoint.base_url}"
-    certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    # aiohttp's own error is one of these too, but an empty one.
+    certificates = (cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError))
+    certificate = next((cause for cause in certificates if hasattr(cause, "verify_code")), None)
     if certificate is not None:
         return CmlConnectionError(f"{where} {_certificate_advice(certificate)}", sent=False, unreachable=True)
+    if names & _OF_THE_PROXY:
+        # Before the rest: a proxy can be an unknown host or a closed port, too.
+        return CmlConnectionError(
+            f"{where} could not be reached through the proxy. Check the connection's Extra 'proxy', or HTTPS_PROXY.",
+            sent=False,
+            unreachable=True,
+        )
+    if names & _OF_THE_ADDRESS:
+        return CmlConnectionError(
+            f"{where} is an address, or its proxy has one, that cannot be used ({_kind(causes)}). "
+            f"Check the connection's Host and Extra 'proxy', or HTTPS_PROXY and ALL_PROXY.",
+            sent=False,
+            unreachable=True,
+        )
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return CmlConnectionError(
             f"{where} is not a known host. Check the connection's Host, and that this machine can resolve it.",
@@ -96,13 +141,9 @@ def connection_error(endpoint: Endpoint, request: Request, error: BaseException)
             sent=False,
             unreachable=True,
         )
-    if names & {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}:
-        return CmlConnectionError(
-            f"{where} could not be reached through the proxy. Check the connection's Extra 'proxy', or HTTPS_PROXY.",
-            sent=False,
-            unreachable=True,
-        )
-    if names & {"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"}:
+    # The one handshake that requests calls a read.
+    is_handshake = any("handshake" in str(cause) for cause in causes if isinstance(cause, TimeoutError))
+    if is_handshake or names & {"ConnectTimeout", "ConnectTimeoutError", "ConnectionTimeoutError"}:
         return CmlConnectionError(
             f"{where} could not be reached in {endpoint.connect_timeout:g} s. Check Host, port, firewall and proxy.",
             sent=False,

@@ -13,11 +13,11 @@ import time
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError, CmlProtocolError
-from airflow_provider_cml.api.network import ca_file, connection_error, proxy_url, ssl_context
+from airflow_provider_cml.api.network import ca_file, check_files, connection_error, proxy_url, ssl_context
 from airflow_provider_cml.api.wire import Now, Pause, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     import aiohttp
     import requests
@@ -32,6 +32,8 @@ BODY_LIMIT = 16 * 1024 * 1024
 CONNECTIONS = 20
 """Connections one asynchronous transport keeps to its workspace at most."""
 USER_AGENT = "airflow-provider-cml"
+KEY_LENGTH = 16
+"""Characters from which on a secret cannot be part of anything else by chance. Keys of CML have 32 and more."""
 
 _UNAUTHORIZED = 401
 _INTERRUPTED = "The task was told to end while it was waiting."
@@ -94,6 +96,7 @@ class Transport:
 
     def _send_once(self, request: Request) -> Response:
         import requests  # noqa: PLC0415 - half a second at DAG parse time otherwise
+        import urllib3  # noqa: PLC0415 - as requests, which it comes with
 
         headers = _headers(self.endpoint, request)
         session = self._session or self._open()
@@ -113,7 +116,7 @@ class Transport:
                 proxies={"http": proxy, "https": proxy} if proxy else None,
             ) as answer:
                 body = bytearray()
-                for chunk in answer.iter_content(65536):
+                for chunk in _as_it_comes(answer):
                     body += chunk
                     _check_size(body, request)
                     if time.monotonic() - began > 2 * read_timeout:
@@ -121,15 +124,22 @@ class Transport:
                         message = "the answer did not end"
                         raise TimeoutError(message)
                 return _response(self.endpoint, answer.status_code, answer.headers.items(), bytes(body))
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise connection_error(self.endpoint, request, error) from error
 
     def _open(self) -> requests.Session:
         import requests  # noqa: PLC0415 - see _send
 
-        session = requests.Session()
+        class Straight(requests.Session):
+            """Knows no redirects: told not to follow one, requests still reads its address, and its whole body."""
+
+            def get_redirect_target(self, resp: requests.Response) -> None:
+                return None
+
+        session = Straight()
         session.trust_env = False
         tls = self.endpoint.tls
+        check_files(tls)
         session.verify = ca_file(tls) if tls.verify else False
         if tls.client_cert:
             session.cert = tls.client_cert
@@ -237,6 +247,15 @@ class AsyncTransport:
             return self._session
 
 
+def _as_it_comes(answer: requests.Response) -> Iterator[bytes]:
+    """The body, piece by piece as it arrives; `iter_content` waits until each piece is full, however slow the drip."""
+    if not hasattr(answer.raw, "read1"):  # urllib3 before 2.2
+        yield from answer.iter_content(1024)
+        return
+    while chunk := answer.raw.read1(65536, decode_content=True):
+        yield chunk
+
+
 def _at_once(wish: Now | Note, tell: Tell | None) -> float | None:
     if isinstance(wish, Now):
         return time.monotonic()
@@ -255,9 +274,10 @@ def _headers(endpoint: Endpoint, request: Request) -> dict[str, str]:
 
 
 def _response(endpoint: Endpoint, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
-    if status >= 300:
-        # An error text may reach a log, and a careless gateway may quote the request in it.
-        for secret in endpoint.secrets:
+    # An error text may reach a log, and a careless gateway may quote the request in it: with any status. In an answer
+    # that may be a document, a short password could be part of any word.
+    for secret in endpoint.secrets:
+        if status >= 300 or len(secret) >= KEY_LENGTH:
             body = body.replace(secret.encode(), b"***")
     return Response(status, {name.lower(): value for name, value in headers}, body)
 
