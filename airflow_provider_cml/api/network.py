@@ -123,7 +123,7 @@ def connection_error(endpoint: Endpoint, request: Request, error: BaseException)
             sent=False,
             unreachable=True,
         )
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes) or "InvalidURL" in names:
         return CmlConnectionError(
             f"{where} is not a known host. Check the connection's Host, and that this machine can resolve it.",
             sent=False,

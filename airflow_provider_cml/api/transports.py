@@ -8,7 +8,6 @@ Both check certificates, choose proxies and name failures by the same rules (`ne
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -36,6 +35,8 @@ KEY_LENGTH = 16
 """Characters from which on a secret cannot be part of anything else by chance. Keys of CML have 32 and more."""
 
 _UNAUTHORIZED = 401
+_SLICE = 0.5
+"""Seconds after which an interrupted sleep ends at the latest."""
 _INTERRUPTED = "The task was told to end while it was waiting."
 
 Tell: TypeAlias = "Callable[[Note], None]"
@@ -49,7 +50,7 @@ class Transport:
         """Set out for `endpoint`; `renew` gives it anew after a 401, in case the key was changed meanwhile."""
         self.endpoint = endpoint
         self._renew = renew
-        self._interrupted = threading.Event()
+        self._interrupted = False
         self._session: requests.Session | None = None
 
     def perform(self, exchange: Exchange[T], tell: Tell | None = None) -> T:
@@ -57,7 +58,7 @@ class Transport:
         try:
             wish = next(exchange)
             while True:
-                if self._interrupted.is_set():
+                if self._interrupted:
                     raise CmlInterruptedError(_INTERRUPTED)
                 if isinstance(wish, Request):
                     try:
@@ -66,7 +67,7 @@ class Transport:
                         wish = exchange.throw(error)
                         continue
                 elif isinstance(wish, Pause):
-                    self._interrupted.wait(wish.seconds)
+                    self._sleep(wish.seconds)
                     answer = None
                 else:
                     answer = _at_once(wish, tell)
@@ -76,13 +77,19 @@ class Transport:
 
     def interrupt(self) -> None:
         """End the conversation: a pause at once, a request after its answer. For a signal handler."""
-        self._interrupted.set()
+        self._interrupted = True
 
     def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    def _sleep(self, seconds: float) -> None:
+        # In slices: a sleep goes on after a signal's handler, and an Event's own lock would deadlock inside one.
+        end = time.monotonic() + seconds
+        while not self._interrupted and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _SLICE))
 
     def _send(self, request: Request) -> Response:
         response = self._send_once(request)
@@ -232,7 +239,7 @@ class AsyncTransport:
                     body += chunk
                     _check_size(body, request)
                 return _response(endpoint, answer.status, answer.headers.items(), bytes(body))
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:  # noqa: UP041 - aiohttp's own word
+        except (aiohttp.ClientError, OSError, UnicodeError, asyncio.TimeoutError) as error:  # noqa: UP041 - aiohttp's own word
             raise connection_error(endpoint, request, error) from error
 
     async def _open(self) -> aiohttp.ClientSession:
