@@ -63,7 +63,7 @@ $(LOWEST)/.installed: pyproject.toml constraints-2.11.txt $(UV)
 check: setup
 	$(call timed,check,failed=0; \
 		$(BIN)/ruff check --quiet --output-format concise . || failed=1; \
-		$(BIN)/ruff format --check . || failed=1; \
+		$(BIN)/ruff format --check --output-format concise . || failed=1; \
 		$(BIN)/mypy --no-error-summary || failed=1; \
 		contracts=$$($(BIN)/lint-imports --no-logo) || { echo "$$contracts"; failed=1; }; \
 		exit $$failed)
