@@ -46,6 +46,8 @@ class Engine:
         #: Where the workspace is served, for CDSW_API_URL and its like.
         self.address = ""
         self._scripts: dict[str, Script] = {}
+        #: Killed, and perhaps not quite gone.
+        self._ending: list[Script] = []
 
     # ------------------------------------------------------------------ start
 
@@ -224,16 +226,17 @@ class Engine:
             if self._scripts.pop(run.id, None) is None or run.id not in self.registry.runs:
                 return
             run.exit_code, run.process = code, None
-            if run.is_over or run.status == Status.STOPPING:
+            if run.status == Status.RUNNING:
+                self.finish(run, Status.SUCCEEDED if code == 0 else Status.FAILED, self.agenda.clock())
+            else:  # being stopped, or moved by hand
                 self.registry.tell(run)
-                return
-            self.finish(run, Status.SUCCEEDED if code == 0 else Status.FAILED, self.agenda.clock())
 
     def _kill(self, run: Run) -> None:
         script = self._scripts.pop(run.id, None)
         run.process = None
         if script is not None:
             script.signal(signal.SIGKILL)
+            self._ending = [*(other for other in self._ending if other.is_there), script]
 
     def abandon(self, run: Run) -> None:
         """Its job is deleted: end it without consequences."""
@@ -251,20 +254,20 @@ class Engine:
         job busy for ever.
         """
         with self.registry.lock:
-            scripts = dict(self._scripts)
-            self._scripts.clear()
-            for run_id in scripts:
-                run = self.registry.runs.get(run_id)
-                if run is not None and not run.is_over:
-                    self._lose(run)
-        for script in scripts.values():
+            scripts = [*self._scripts.values(), *self._ending]
+            lost = [self.registry.runs[run_id] for run_id in self._scripts]
+            self._scripts, self._ending = {}, []
+            for run in lost:
+                self._lose(run)
+        for script in scripts:
             script.kill()
 
     def _lose(self, run: Run) -> None:
         """Nothing follows from this end: no retry, for nobody is there to run it."""
         now = self.agenda.clock()
         self.agenda.strike(run.id)
-        run.status, run.finished_at, run.updated_at = Status.FAILED, now, now
+        was_stopping = run.status == Status.STOPPING
+        run.status, run.finished_at, run.updated_at = Status.STOPPED if was_stopping else Status.FAILED, now, now
         run.message, run.process = "the emulator went away while the script was running", None
         self.registry.tell(run)
 
@@ -272,13 +275,11 @@ class Engine:
         """Carry on with a run that was active when an emulator ended."""
         if run.is_over:
             return
+        if run.process is not None:
+            end_orphan(run.process, run.engine_id)
         if run.status == Status.STOPPING:
-            if run.process is not None:
-                end_orphan(run.process, run.engine_id)
             self.finish(run, Status.STOPPED, self.agenda.clock())
         elif run.life is None and run.status == Status.RUNNING:
-            if run.process is not None:
-                end_orphan(run.process, run.engine_id)
             self._lose(run)
         elif run.status == Status.SCHEDULING:
             self._enter(run, Status.SCHEDULING, run.scheduling_at or run.created_at)

@@ -97,6 +97,8 @@ class Script:
             start_new_session=True,
         )
         self.process = self._process.pid
+        self._reaping = threading.Lock()
+        self._is_reaped = False
         self._thread: threading.Thread | None = None
 
     def watch(self, on_exit: OnExit) -> None:
@@ -110,11 +112,13 @@ class Script:
         room = OUTPUT_LIMIT
         with self.output.open("wb") as file, pipe:
             while True:
-                # A grandchild may hold the pipe open after the script's end: that is looked for as well.
                 readable, _, _ = select.select([pipe], [], [], 0.2)
-                if not readable:
-                    if self._process.poll() is not None:
+                # A grandchild may hold the pipe open, and write to it, after the script's end.
+                if self._has_ended(wait=False):
+                    self.signal(signal.SIGKILL)
+                    if not readable:
                         break
+                elif not readable:
                     continue
                 chunk = os.read(pipe.fileno(), 65536)
                 if not chunk:
@@ -124,14 +128,30 @@ class Script:
                     file.write(b"\n[output cut here]\n")
                 room = max(room - len(chunk), 0)
                 file.flush()
-        code = self._process.wait()
+        self._has_ended(wait=True)
+        # The rest of the group goes before the script is reaped: until then its number is nobody else's.
         self.signal(signal.SIGKILL)
+        with self._reaping:
+            code = self._process.wait()
+            self._is_reaped = True
         on_exit(code)
+
+    def _has_ended(self, *, wait: bool) -> bool:
+        if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+            return (self._process.wait() if wait else self._process.poll()) is not None
+        options = os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG)
+        return os.waitid(os.P_PID, self.process, options) is not None
+
+    @property
+    def is_there(self) -> bool:
+        """It still has a process, running or dead."""
+        return not self._is_reaped
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole process group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        with self._reaping, contextlib.suppress(ProcessLookupError, PermissionError):
+            if not self._is_reaped:
+                os.killpg(self.process, number)
 
     def kill(self) -> None:
         """Make an end of it, now."""

@@ -38,7 +38,7 @@ def test_a_page_has_ten_entries_unless_asked_otherwise(names, jobs):
 def test_tokens_lead_through_all_pages(names, jobs):
     """Each entry once; the last page has an empty token."""
     seen, token = [], ""
-    for count in itertools.count(1):
+    for count in itertools.count(1):  # noqa: B007  looked at after the loop
         page, token = names(jobs, page_size=4, sort="name", page_token=token)
         seen += page
         if not token:
