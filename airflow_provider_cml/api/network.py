@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.wire import Request
 
 _OF_THE_PROXY = {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}
-_OF_THE_ADDRESS = {"InvalidSchema", "MissingSchema", "InvalidURL", "InvalidProxyURL", "NonHttpUrlClientError"}
+_OF_THE_ADDRESS = {"InvalidSchema", "MissingSchema", "InvalidProxyURL", "NonHttpUrlClientError"}
 _ISSUER_UNKNOWN = {20, 21}
 """OpenSSL: the issuer of a certificate was not found. So it is with a private authority, and with a leaf sent alone."""
 
@@ -109,8 +109,11 @@ def connection_error(endpoint: Endpoint, request: Request, error: BaseException)
     certificate = next((cause for cause in certificates if hasattr(cause, "verify_code")), None)
     if certificate is not None:
         return CmlConnectionError(f"{where} {_certificate_advice(certificate)}", sent=False, unreachable=True)
-    if names & _OF_THE_PROXY:
-        # Before the rest: a proxy can be an unknown host or a closed port, too.
+    is_unknown_host = "InvalidURL" in names or any(
+        isinstance(cause, socket.gaierror | UnicodeError) for cause in causes
+    )
+    if names & _OF_THE_PROXY or (is_unknown_host and proxy_url(endpoint) is not None):
+        # Before the rest: a proxy can be an unknown host or a closed port, too, and only it is looked up here.
         return CmlConnectionError(
             f"{where} could not be reached through the proxy. Check the connection's Extra 'proxy', or HTTPS_PROXY.",
             sent=False,
@@ -123,7 +126,7 @@ def connection_error(endpoint: Endpoint, request: Request, error: BaseException)
             sent=False,
             unreachable=True,
         )
-    if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes) or "InvalidURL" in names:
+    if is_unknown_host:
         return CmlConnectionError(
             f"{where} is not a known host. Check the connection's Host, and that this machine can resolve it.",
             sent=False,
