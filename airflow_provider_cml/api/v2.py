@@ -72,9 +72,9 @@ def list_jobs(
     return (yield from answered(request, lambda q, r: decoding.page(_doc(q, r), "jobs", decoding.job)))
 
 
-def get_job(project_id: str, job_id: str) -> Exchange[Job]:
+def get_job(project_id: str, job_id: str, *, patience: float = 30.0) -> Exchange[Job]:
     """One job."""
-    request = _get(_job(project_id, job_id))
+    request = replace(_get(_job(project_id, job_id)), patience=patience)
     return (yield from answered(request, lambda q, r: decoding.job(_doc(q, r))))
 
 
@@ -109,11 +109,12 @@ def list_job_runs(
     page_size: int = PAGE_SIZE,
     page_token: str = "",
     patience: float = 30.0,
+    max_age: float = 0.0,
     read_timeout: float | None = None,
 ) -> Exchange[Page[JobRun]]:
     """One page of a job's runs, newest first unless `sort` says otherwise; without sort CML promises no order."""
     request = _list(f"{_job(project_id, job_id)}/runs", search_filter, sort, page_size, page_token)
-    request = replace(request, patience=patience, read_timeout=read_timeout)
+    request = replace(request, patience=patience, max_age=max_age, read_timeout=read_timeout)
     return (yield from answered(request, lambda q, r: decoding.page(_doc(q, r), "job_runs", decoding.job_run)))
 
 
@@ -156,11 +157,19 @@ def get_job_run(
     run_id: str,
     *,
     patience: float = 30.0,
+    max_age: float = 0.0,
     give_up_at: float | None = None,
     read_timeout: float | None = None,
 ) -> Exchange[JobRun]:
     """One run."""
-    request = replace(_get(_run(project_id, job_id, run_id)), patience=patience, read_timeout=read_timeout)
+    request = Request(
+        "GET",
+        _run(project_id, job_id, run_id),
+        Scheme.BEARER,
+        patience=patience,
+        max_age=max_age,
+        read_timeout=read_timeout,
+    )
     return (yield from answered(request, lambda q, r: decoding.job_run(_doc(q, r)), give_up_at))
 
 

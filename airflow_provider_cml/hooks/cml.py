@@ -298,6 +298,13 @@ class CmlHook(BaseHook):
         project = self._perform(v2.get_project(project_id, patience=0))
         return f"{self.endpoint.base_url}/{project.owner}/{project.slug}/jobs"
 
+    def retries_itself(self, ids: JobIds) -> bool:
+        """Whether CML's own Job Retry is on for a job. One look, of use for a warning only: False where it fails."""
+        try:
+            return self._perform(v2.get_job(ids.project_id, ids.job_id, patience=0)).retry_enabled
+        except CmlError:
+            return False
+
     @property
     def is_v1(self) -> bool:
         """The connection is for API v1, which can only start."""

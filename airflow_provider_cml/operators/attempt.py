@@ -160,6 +160,8 @@ class JobRunAttempt:
         push(self.context, {RUN_URL: run_url})
         self.watched = replace(self.watched, run_url=run_url)
         task.log.info("Run %s is %s. %s", run.id, run.status, run_url)
+        if started.origin is Origin.STARTED and self.key.retries and self.hook.retries_itself(self.watched.ids):
+            task.log.warning("CML's own Job Retry is on for this job, and so are Airflow's retries: use one of them.")
         if started.origin is Origin.STARTED and run.arguments != (task.arguments or run.arguments):
             task.log.warning("CML shows other arguments for run %s than were given: it may have ignored them.", run.id)
 

@@ -14,18 +14,20 @@ from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Target
 from airflow_provider_cml.api.errors import CmlError, CmlInputError
 from airflow_provider_cml.compat import (
-    AirflowException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     TaskDeferralError,
+    TaskDeferralTimeout,
     conf,
 )
 from airflow_provider_cml.failures import (
     CmlRunFailedError,
     CmlRunSkippedError,
     CmlRunStoppedError,
+    CmlTaskError,
+    CmlTaskFailError,
     failure,
     failure_of,
     read_event,
@@ -41,6 +43,15 @@ if TYPE_CHECKING:
 
 _SOFT = (AirflowSensorTimeout, CmlRunFailedError, CmlRunStoppedError, CmlRunSkippedError)
 """What `soft_fail` turns into a skip."""
+_ENDINGS = (
+    AirflowSkipException,
+    AirflowSensorTimeout,
+    CmlTaskError,
+    CmlTaskFailError,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
+"""What a sensor ends in, when it does not end well."""
 
 
 class CmlJobRunSensor(BaseSensorOperator):
@@ -96,15 +107,17 @@ class CmlJobRunSensor(BaseSensorOperator):
             if self.deferrable:
                 return self._defer(context)
             return super().execute(context)
-        except AirflowSkipException as skip:
-            raise self._verdict(skip) from skip.__cause__
+        except _ENDINGS as error:
+            verdict = self._verdict(error)
+            raise verdict from verdict.__cause__
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the triggerer; see the module's law for why Airflow's verdict is looked at again."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowSkipException as skip:
-            raise self._verdict(skip) from skip.__cause__
+        except _ENDINGS as error:
+            verdict = self._verdict(error)
+            raise verdict from verdict.__cause__
 
     def poke(self, context: Context) -> PokeReturnValue:
         """One look."""
@@ -161,11 +174,19 @@ class CmlJobRunSensor(BaseSensorOperator):
             raise error
         return outcome.run.id if outcome.run else watched.run_id
 
-    def _verdict(self, skip: AirflowSkipException) -> BaseException:
-        """What Airflow made a skip of, if that should have failed; else the skip."""
-        cause = skip.__cause__
-        is_soft = not isinstance(cause, AirflowException | TaskDeferralError) or isinstance(cause, _SOFT)
-        return skip if is_soft or cause is None or self.never_fail else cause
+    def _verdict(self, error: BaseException) -> BaseException:
+        """What the task ends in, whatever Airflow's base class has made of `error` in this mode and version."""
+        # Airflow's own skip has a cause, except for the one that says that a soft sensor's time is over.
+        cause = error.__cause__ or error if isinstance(error, AirflowSkipException) else error
+        if isinstance(cause, TaskDeferralTimeout):
+            cause = AirflowSensorTimeout("The triggerer did not report in the time given to wait.")
+        if isinstance(cause, AirflowSkipException) or not (
+            self.never_fail or (self.soft_fail and isinstance(cause, _SOFT))
+        ):
+            return cause
+        skip = AirflowSkipException(f"Skipped, because {'soft' if self.soft_fail else 'never'}_fail is set. {cause}")
+        skip.__cause__ = cause
+        return skip
 
     def _connect(self) -> CmlHook:
         if self._hook is None:

@@ -1,4 +1,4 @@
-"""What all triggers of one event loop share: connections as last read, connection pools, and lines before busy jobs.
+"""What all triggers of one event loop share: connections as last read, pools, answers, and lines before busy jobs.
 
 The law: shared is only what one and the same credential may see (`Endpoint.identity`), and what nobody uses any more
 is closed. Everything lives in one event loop; a triggerer has one.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.endpoint import Endpoint
     from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.api.transports import Tell
-    from airflow_provider_cml.api.wire import Exchange
+    from airflow_provider_cml.api.wire import Exchange, Request, Response
 
 T = TypeVar("T")
 
@@ -71,6 +71,51 @@ async def stand_in_line(
         await shared.queue(renewed, ids).wait(place, poll_interval, patience, tell)
 
 
+class SharingTransport(AsyncTransport):
+    """A pool of connections whose users share answers: equal requests within `Request.max_age` are one."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        self._answers: dict[tuple[object, ...], tuple[float, asyncio.Future[Response]]] = {}
+
+    async def _send(self, request: Request) -> Response:
+        if request.max_age <= 0.0:
+            return await super()._send(request)
+        loop = asyncio.get_running_loop()
+        key = (request.method, request.path, request.query)
+        while True:
+            sent_at, answer = self._answers.get(key, (0.0, None))
+            if answer is None or loop.time() - sent_at > request.max_age:
+                return await self._ask(request, key, loop)
+            try:
+                return await asyncio.shield(answer)
+            except asyncio.CancelledError:
+                if not answer.cancelled():
+                    raise  # it is this user who is cancelled, not the one who asked
+
+    async def _ask(self, request: Request, key: tuple[object, ...], loop: asyncio.AbstractEventLoop) -> Response:
+        answer: asyncio.Future[Response] = loop.create_future()
+        self._answers[key] = (loop.time(), answer)
+        try:
+            response = await super()._send(request)
+        except CmlError as error:
+            answer.set_exception(error)
+            answer.exception()  # nobody else may be waiting for it
+            self._forget(key, answer)
+            raise
+        except BaseException:
+            answer.cancel()
+            self._forget(key, answer)
+            raise
+        answer.set_result(response)
+        loop.call_later(request.max_age, self._forget, key, answer)
+        return response
+
+    def _forget(self, key: tuple[object, ...], answer: asyncio.Future[Response]) -> None:
+        if self._answers.get(key, (0.0, None))[1] is answer:
+            del self._answers[key]
+
+
 class _Shared:
     """The common property of one event loop."""
 
@@ -78,7 +123,7 @@ class _Shared:
         self._queues: dict[tuple[object, JobIds], _Queue] = {}
         self._endpoints: dict[str, tuple[Endpoint, float]] = {}
         self._reading: dict[str, asyncio.Lock] = {}
-        self._transports: dict[object, AsyncTransport] = {}
+        self._transports: dict[object, SharingTransport] = {}
         self._users: dict[object, int] = {}
 
     async def endpoint(self, conn_id: str, *, afresh: bool = False) -> Endpoint:
@@ -98,7 +143,7 @@ class _Shared:
         key = endpoint.identity
         transport = self._transports.get(key)
         if transport is None:
-            transport = self._transports[key] = AsyncTransport(endpoint)
+            transport = self._transports[key] = SharingTransport(endpoint)
         self._users[key] = self._users.get(key, 0) + 1
         try:
             yield transport

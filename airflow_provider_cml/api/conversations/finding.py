@@ -123,7 +123,7 @@ def find_job(project_id: str, name: str, project: str | None = None) -> Exchange
     raise _nothing("job", name, [found.name for found in jobs], where, hint)
 
 
-def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0) -> Exchange[JobRun | None]:
+def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0, max_age: float = 0.0) -> Exchange[JobRun | None]:
     """The newest run that carries this run key, or None. A run that was skipped counts only if no other carries it.
 
     Where a list shows no environments (they are confirmed for create and get only), the newest runs are asked one
@@ -131,7 +131,7 @@ def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0) -> Exchan
     """
     skipped: JobRun | None = None
     asked = 0
-    for run in (yield from _newest_runs(ids, patience)):
+    for run in (yield from _newest_runs(ids, patience, max_age)):
         shown = run
         if not run.echoes and asked < SINGLE_LOOKS:
             asked += 1
@@ -143,20 +143,24 @@ def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0) -> Exchan
     return skipped
 
 
-def find_newest_job_run(ids: JobIds, since: datetime, patience: float = 30.0) -> Exchange[JobRun | None]:
+def find_newest_job_run(
+    ids: JobIds, since: datetime, patience: float = 30.0, max_age: float = 0.0
+) -> Exchange[JobRun | None]:
     """The newest run created at or after `since` that was not skipped, or None."""
-    for run in (yield from _newest_runs(ids, patience)):
+    for run in (yield from _newest_runs(ids, patience, max_age)):
         if run.created_at is not None and run.created_at >= since and run.status.is_executed:
             return run
     return None
 
 
-def _newest_runs(ids: JobIds, patience: float) -> Exchange[list[JobRun]]:
+def _newest_runs(ids: JobIds, patience: float, max_age: float) -> Exchange[list[JobRun]]:
     """The newest runs, a hundred at least if there are so many, however small CML makes its pages."""
     runs: list[JobRun] = []
     token = ""
     while len(runs) < v2.PAGE_SIZE:
-        page = yield from v2.list_job_runs(ids.project_id, ids.job_id, page_token=token, patience=patience)
+        page = yield from v2.list_job_runs(
+            ids.project_id, ids.job_id, page_token=token, patience=patience, max_age=max_age
+        )
         runs.extend(page.items)
         if not page.next_page_token or page.next_page_token == token:
             break

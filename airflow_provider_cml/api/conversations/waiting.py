@@ -38,6 +38,8 @@ STOP_GAP = 2.0
 SHORTEST_GAP = 1.0
 AGE_SHARE = 0.1
 """The gap between two looks, as a share of the run's age: a run of a minute is told three seconds late on average."""
+SHORTEST_SHARE = 0.8
+"""The shortest a jittered gap gets, as a share of the whole."""
 STILL_THERE = 600.0
 """Seconds after which an unchanged status is said again."""
 
@@ -65,8 +67,16 @@ def gap_after(age: float, poll_interval: float) -> float:
 
     The jitter keeps ten thousand waits that a restarted triggerer resumes at once from knocking at once.
     """
-    longest = max(poll_interval, SHORTEST_GAP)
-    return min(max(age * AGE_SHARE, SHORTEST_GAP), longest) * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
+    return _gap(age, poll_interval) * random.uniform(SHORTEST_SHARE, 1.0)  # noqa: S311 - jitter
+
+
+def shareable_age(age: float, poll_interval: float) -> float:
+    """How old an answer to somebody else may be that stands for a look of ours: less than our own gap ever is."""
+    return _gap(age, poll_interval) * SHORTEST_SHARE * 0.95
+
+
+def _gap(age: float, poll_interval: float) -> float:
+    return min(max(age * AGE_SHARE, SHORTEST_GAP), max(poll_interval, SHORTEST_GAP))
 
 
 def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
@@ -87,7 +97,12 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
         moment = yield from now()
         try:
             seen = yield from v2.get_job_run(
-                wait.ids.project_id, wait.ids.job_id, wait.run_id, patience=POLL_PATIENCE, give_up_at=deadline
+                wait.ids.project_id,
+                wait.ids.job_id,
+                wait.run_id,
+                patience=POLL_PATIENCE,
+                max_age=shareable_age(wait.age + moment - began, wait.poll_interval),
+                give_up_at=deadline,
             )
         except CmlUnavailableError:
             if deadline is not None and run is not None and (yield from now()) + gap_after(0, 1) >= deadline:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
 from airflow_provider_cml.api.conversations.finding import JobIds, find_job_run_by_key, find_newest_job_run
-from airflow_provider_cml.api.conversations.waiting import POLL_PATIENCE, Wait, gap_after, wait_for_job_run
+from airflow_provider_cml.api.conversations.waiting import (
+    POLL_PATIENCE,
+    Wait,
+    gap_after,
+    shareable_age,
+    wait_for_job_run,
+)
 from airflow_provider_cml.api.errors import (
     CmlError,
     CmlUnavailableError,
@@ -75,16 +81,16 @@ class Pace:
     first_gap: float = 0.0
 
 
-def look(target: Target) -> Exchange[JobRun | None]:
-    """The run as it is now; None if there is none yet."""
+def look(target: Target, max_age: float = 0.0) -> Exchange[JobRun | None]:
+    """The run as it is now, or was at most `max_age` seconds ago; None if there is none yet."""
     if target.run_id is not None:
         return (
             yield from v2.get_job_run(target.ids.project_id, target.ids.job_id, target.run_id, patience=POLL_PATIENCE)
         )
     if target.run_key is not None:
-        return (yield from find_job_run_by_key(target.ids, target.run_key, patience=POLL_PATIENCE))
+        return (yield from find_job_run_by_key(target.ids, target.run_key, POLL_PATIENCE, max_age))
     if target.since is not None:
-        return (yield from find_newest_job_run(target.ids, target.since, patience=POLL_PATIENCE))
+        return (yield from find_newest_job_run(target.ids, target.since, POLL_PATIENCE, max_age))
     return None
 
 
@@ -97,7 +103,7 @@ def follow(target: Target, pace: Pace) -> Exchange[JobRun]:
     yield from pause(pace.first_gap)
     run_id = target.run_id
     while run_id is None:
-        run = yield from look(target)
+        run = yield from look(target, shareable_age(max(pace.age, (yield from now()) - began), pace.poll_interval))
         elapsed = (yield from now()) - began
         if run is not None:
             run_id = run.id
