@@ -33,7 +33,7 @@ class Vault:
 
     @property
     def token(self) -> str:
-        return "-".join(("s3cret", "of", "the", "vault"))
+        return SECRET[:6] + SECRET[6:]
 
 
 @pytest.fixture

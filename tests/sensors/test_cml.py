@@ -1,0 +1,317 @@
+"""CmlJobRunSensor against a workspace: one table of endings, the same in every mode; and which run is meant."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_cml.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_cml.emulator import Life
+from airflow_provider_cml.failures import (
+    CmlRefusedFailError,
+    CmlRunFailedError,
+    CmlRunSkippedError,
+    CmlRunStoppedError,
+    CmlUnansweredError,
+)
+from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.sensors.cml import CmlJobRunSensor
+from tests.airflow_side import PASSWORD, context_of, run_task, set_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from airflow_provider_cml.emulator import Emulator, Job, Run, Workspace
+
+    Make: TypeAlias = Callable[..., CmlJobRunSensor]
+
+try:  # 3.2+
+    from airflow.sdk.exceptions import AirflowRescheduleException
+except ImportError:
+    from airflow.exceptions import AirflowRescheduleException  # type: ignore[no-redef,unused-ignore]
+
+MODES: dict[str, dict[str, Any]] = {
+    "poke": {"mode": "poke"},
+    "reschedule": {"mode": "reschedule"},
+    "deferred": {"deferrable": True},
+}
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    return MODES[request.param]
+
+
+@pytest.fixture
+def make(job: Job, connections: Emulator) -> Make:
+    def sensor(**arguments: Any) -> CmlJobRunSensor:
+        given = {"project": job.project_id, "job": job.id, "poke_interval": 0.05, "timeout": 5}
+        return CmlJobRunSensor(task_id="watch", **{**given, **arguments})
+
+    return sensor
+
+
+def sense(make: Callable[[], CmlJobRunSensor], monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
+    """What a sensor comes to in the end, rescheduled as often as it takes, each time in a new object."""
+    context = {**context_of(make()), **more}
+    first_poke = datetime.now(UTC)
+    try:
+        from airflow.sensors import base  # type: ignore[attr-defined,unused-ignore] # 2.11 asks its database
+    except ImportError:
+        context["ti"].first_poke = first_poke
+    else:
+        monkeypatch.setattr(base, "_orig_start_date", lambda **_: first_poke, raising=False)
+    context["ti"].first_poke = first_poke
+    for _ in range(200):
+        try:
+            return run_task(make, context).value
+        except AirflowRescheduleException as again:
+            time.sleep(max((again.reschedule_date - datetime.now(UTC)).total_seconds(), 0))
+    raise AssertionError("the sensor is rescheduled for ever")
+
+
+# ---------------------------------------------------------------- endings
+
+SKIPS = AirflowSkipException
+SCENES: dict[str, tuple[dict[str, Any], tuple[str, dict[str, Any]] | None, type[Exception], type[Exception]]] = {
+    "failed": ({"ending": "failed"}, None, CmlRunFailedError, SKIPS),
+    "timed out in CML": ({"ending": "timedout"}, None, CmlRunFailedError, SKIPS),
+    "stopped": ({"ending": "stopped"}, None, CmlRunStoppedError, SKIPS),
+    "skipped": ({"ending": "skipped"}, None, CmlRunSkippedError, SKIPS),
+    "not over in time": ({"running": None}, None, AirflowSensorTimeout, SKIPS),
+    "key not taken": ({"running": None}, ("refused", {"status": 401}), CmlRefusedFailError, CmlRefusedFailError),
+    "key expires": ({"running": None}, ("refused", {"status": 401, "after": 1}), CmlRefusedFailError, CmlRefusedFailError),
+    "not allowed": ({"running": None}, ("refused", {"status": 403}), CmlRefusedFailError, CmlRefusedFailError),
+    "no answer": ({"running": None}, ("error_before", {"after": 1}), CmlUnansweredError, CmlUnansweredError),
+}  # fmt: skip
+"""A run's life, what befalls the looks at it, and what the sensor raises without and with soft_fail."""
+
+
+def test_success(make: Make, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: Any) -> None:
+    """A run that succeeds is green in every mode, and the sensor returns its id."""
+    run = workspace.start(job)
+
+    assert sense(partial(make, run_id=run.id, **mode), monkeypatch) == run.id
+
+
+@pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize("scene", SCENES)
+def test_other_endings(
+    make: Make,
+    connections: Emulator,
+    workspace: Workspace,
+    job: Job,
+    mode: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    scene: str,
+    soft_fail: bool,
+) -> None:
+    """Every ending is the same in every mode; soft_fail skips for time and for bad runs, never for what is unknown."""
+    life, fault, hard, soft = SCENES[scene]
+    job.life = Life(**{"running": 0.15, **life})
+    run = workspace.start(job)
+    if fault:
+        connections.fault("GetJobRun", fault[0], **fault[1])
+    sensor = partial(
+        make, run_id=run.id, soft_fail=soft_fail, timeout=0.4 if hard is AirflowSensorTimeout else 5, **mode
+    )
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the very class is looked at
+        sense(sensor, monkeypatch)
+
+    assert caught.type is (soft if soft_fail else hard)
+    assert connections.ledger.count("StopJobRun") == 0
+
+
+@pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"run_id": "0000000000000000"}, "404"),
+        ({"run_id": "0000000000000000", "job": "aaaa-bbbb-cccc-dddd"}, "404"),
+        ({"run_id": "0000000000000000", "job": "weekly"}, "no job is called 'weekly'.*nightly VaR"),
+        ({}, "exactly one of them, not none"),
+        ({"run_id": "a", "run_key": "b"}, "not run_id and run_key"),
+        ({"run_key": "b", "since": "2026-11-21T00:00:00Z"}, "not run_key and since"),
+        ({"run_id": ""}, "not none"),
+        ({"since": "yesterday"}, "'yesterday' is not a moment"),
+        ({"since": "2026-11-21T06:00:00"}, "no time zone"),
+        ({"since": datetime(2026, 11, 21, 6)}, "no time zone"),  # noqa: DTZ001 - the mistake in question
+        ({"run_id": "a", "cml_conn_id": "cml_v1"}, "for API v1, which shows no runs"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(
+    make: Make,
+    connections: Emulator,
+    mode: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    soft_fail: bool,
+    arguments: dict[str, Any],
+    words: str,
+) -> None:
+    """A mistake of the DAG author fails for good in every mode, soft_fail or not, and says what it is."""
+    with pytest.raises(AirflowFailException, match=words):
+        sense(partial(make, soft_fail=soft_fail, **arguments, **mode), monkeypatch)
+
+
+def test_wrong_key_names_the_key(
+    make: Make, connections: Emulator, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection with a wrong key fails at the first look and says so."""
+    set_connection(monkeypatch, host=connections.url, password="not-the-key-at-all")
+    with pytest.raises(CmlRefusedFailError, match="API key .* is wrong, has expired"):
+        sense(partial(make, run_id="0000000000000000", **mode), monkeypatch)
+
+
+def test_passing_troubles_fail_nothing(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: Any
+) -> None:
+    """503, a cut connection and HTML are asked over."""
+    run = workspace.start(job)
+    for kind in ("error_before", "drop_before", "html"):
+        connections.fault("GetJobRun", kind, count=1)
+
+    assert sense(partial(make, run_id=run.id, **mode), monkeypatch) == run.id
+
+
+# ---------------------------------------------------------------- which run
+
+KEY = "v1;production;risk;scheduled__2026-11-21;value_at_risk;-1;start=1;max_tries=0;retries=0;try=1;post=1.v1"
+
+
+def test_key_finds_a_run_started_through_v1(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: Any
+) -> None:
+    """The key joins the two APIs: what v1 started is found in v2, though it has another id there."""
+    engine_id = CmlHook("cml_v1").start_job("alice/risk-analysis", "208", {"AIRFLOW_RUN_KEY": KEY})
+    (run,) = workspace.runs_of(job)
+
+    assert run.id != engine_id
+    assert sense(partial(make, run_key=KEY, **mode), monkeypatch) == run.id
+
+
+def test_key_is_waited_for(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: Any
+) -> None:
+    """A key no run carries yet is waited for; runs with other keys, or none, are not meant."""
+    job.life = Life(running=0.05)
+    workspace.start(job, {"AIRFLOW_RUN_KEY": KEY.replace("try=1", "try=2")})
+    started: list[Run] = []
+    later = threading.Timer(0.4, lambda: started.append(workspace.start(job, {"AIRFLOW_RUN_KEY": KEY})))
+    later.start()
+    found = sense(partial(make, run_key=KEY, **mode), monkeypatch)
+    later.join()
+
+    assert found == started[0].id
+
+
+def test_since_takes_the_newest_run_from_then_on(
+    make: Make, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs created earlier are not meant; of later ones it is the newest that ran."""
+    now = time.time()
+    workspace.add_run(job, "failed", created_at=now - 7200)
+    workspace.add_run(job, "failed", created_at=now - 600)
+    newest = workspace.add_run(job, "succeeded", created_at=now - 300)
+    workspace.add_run(job, "skipped", created_at=now - 100)
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+
+    assert sense(partial(make, since=since, **mode), monkeypatch) == newest.id
+
+
+def test_nothing_since_then_runs_out_of_time(
+    make: Make, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that does not come is waited for until the sensor's time is over."""
+    workspace.add_run(job, "succeeded", created_at=time.time() - 600)
+    since = datetime.now(UTC)
+    with pytest.raises(AirflowSensorTimeout):
+        sense(partial(make, since=since, timeout=0.3, **mode), monkeypatch)
+
+
+def test_everything_that_names_the_run_is_a_template(
+    make: Make, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Project, job, run and connection come out of templates."""
+    run = workspace.start(job)
+    sensor = partial(
+        make,
+        project="{{ owner }}/risk-analysis",
+        job="nightly {{ what }}",
+        run_id="{{ run }}",
+        cml_conn_id="{{ conn }}",
+    )
+    value = sense(partial(sensor, **mode), monkeypatch, owner="alice", what="VaR", run=run.id, conn="cml_default")
+
+    assert value == run.id
+    assert set(CmlJobRunSensor.template_fields) >= {"project", "job", "run_id", "run_key", "since", "cml_conn_id"}
+
+
+# ---------------------------------------------------------------- deferral
+
+
+@pytest.mark.parametrize(
+    ("ending", "options", "expected"),
+    [
+        ("succeeded", {}, None),
+        ("failed", {}, CmlRunFailedError),
+        ("failed", {"soft_fail": True}, AirflowSkipException),
+        ("failed", {"never_fail": True}, AirflowSkipException),
+    ],
+)
+def test_run_that_is_over_never_defers(
+    make: Make, workspace: Workspace, job: Job, ending: str, options: dict[str, bool], expected: type[Exception] | None
+) -> None:
+    """One look decides where the run is over already, by the same table."""
+    run = workspace.add_run(job, ending)
+    sensor = make(run_id=run.id, deferrable=True, **options)
+    if expected is None:
+        assert sensor.execute(context_of(sensor)) == run.id
+    else:
+        with pytest.raises(expected):
+            sensor.execute(context_of(sensor))
+
+
+@pytest.mark.parametrize(("poll_interval", "gap"), [(None, 0.05), (0.1, 0.1)])
+def test_what_the_triggerer_is_given(
+    make: Make, workspace: Workspace, job: Job, poll_interval: float | None, gap: float
+) -> None:
+    """The trigger gets JSON primitives, no secret, the gap asked for; Airflow's own timeout is only the backstop."""
+    run = workspace.start(job)
+    ran = run_task(*_with_context(partial(make, run_id=run.id, deferrable=True, poll_interval=poll_interval)))
+    (deferral,) = ran.deferrals
+    _, arguments = deferral.trigger.serialize()
+
+    assert json.loads(json.dumps(arguments)) == arguments
+    assert PASSWORD not in json.dumps(arguments)
+    assert arguments["poll_interval"] == gap
+    assert deferral.timeout == timedelta(seconds=5 + 120)
+
+
+@pytest.mark.parametrize(("soft_fail", "expected"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)])
+def test_event_that_never_came_is_a_timeout(make: Make, soft_fail: bool, expected: type[Exception]) -> None:
+    """Airflow's word for a deferral past its backstop ends the sensor as any timeout does, in every version."""
+    sensor = make(run_id="0000000000000000", deferrable=True, soft_fail=soft_fail)
+    with pytest.raises(expected) as caught:
+        sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, context_of(sensor))
+
+    assert caught.type is expected
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+@pytest.mark.parametrize("event", [{}, {"version": 0}, {"status": "success"}])
+def test_event_that_cannot_be_read_is_no_success(make: Make, soft_fail: bool, event: Any) -> None:
+    """An event that is not whole fails, soft_fail or not."""
+    sensor = make(run_id="0000000000000000", deferrable=True, soft_fail=soft_fail)
+    with pytest.raises(CmlRefusedFailError, match="cannot be read"):
+        sensor.resume_execution("execute_complete", {"event": event}, context_of(sensor))
+
+
+def _with_context(sensor: Callable[[], CmlJobRunSensor]) -> tuple[Callable[[], CmlJobRunSensor], Any]:
+    return sensor, context_of(sensor())
