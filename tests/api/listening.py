@@ -142,6 +142,17 @@ def cutting(body: bytes, length: int) -> Behaviour:
     return behave
 
 
+def knowing_no_tls(listener: Listener, connection: socket.socket) -> None:
+    """Take what is no HTTP for a bad request, as a plain http server does."""
+    connection.recv(65536)
+    connection.sendall(answer(b"", "400 Bad Request"))
+
+
+def shaking_no_hands(listener: Listener, connection: socket.socket) -> None:
+    """Accept the connection, and say nothing at all."""
+    listener.over.wait(30)
+
+
 def silent(listener: Listener, connection: socket.socket) -> None:
     """Read the request and never answer."""
     listener.hear(connection)
