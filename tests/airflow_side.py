@@ -18,7 +18,7 @@ import pytest
 
 from airflow_provider_cml.api import retry
 from airflow_provider_cml.api.conversations import history, posting, starting, waiting, watching
-from airflow_provider_cml.emulator import Emulator, Life, Workspace
+from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
@@ -27,17 +27,17 @@ from airflow_provider_cml.triggers import sharing
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from airflow_provider_cml.emulator import Job, Project
+    from airflow_provider_cml.emulator import Emulator, Job, Project, Workspace
 
 try:  # 3.2+
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:
     from airflow.exceptions import TaskDeferred  # type: ignore[no-redef,unused-ignore]
 
-PASSWORD = "hunter2-of-the-project"
-"""A secret CML echoes in every run's environment."""
+PASSWORD = "project-hunter2"
+"""What the project of tests/conftest.py keeps in its environment; CML echoes it in every run's."""
 MOMENT = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 
 
@@ -150,25 +150,9 @@ def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> py
 
 
 @pytest.fixture
-def workspace() -> Workspace:
-    return Workspace(stopping=0.05)
-
-
-@pytest.fixture
-def project(workspace: Workspace) -> Project:
-    return workspace.add_project("alice", "Risk Analysis", environment={"DB_PASSWORD": PASSWORD})
-
-
-@pytest.fixture
 def job(workspace: Workspace, project: Project) -> Job:
     """A job whose runs succeed soon, but not at once."""
     return workspace.add_job(project, "nightly VaR", number=208, life=Life(running=0.15))
-
-
-@pytest.fixture
-def cml(workspace: Workspace) -> Iterator[Emulator]:
-    with Emulator(workspace) as emulator:
-        yield emulator
 
 
 def set_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str = "cml_default", **fields: Any) -> None:

@@ -79,16 +79,16 @@ def sense(make: Callable[[], CmlJobRunSensor], monkeypatch: pytest.MonkeyPatch, 
 
 # ---------------------------------------------------------------- endings
 
-SKIPS = AirflowSkipException
+SKIPS, REFUSED = AirflowSkipException, CmlRefusedFailError
 SCENES: dict[str, tuple[dict[str, Any], tuple[str, dict[str, Any]] | None, type[Exception], type[Exception]]] = {
     "failed": ({"ending": "failed"}, None, CmlRunFailedError, SKIPS),
     "timed out in CML": ({"ending": "timedout"}, None, CmlRunFailedError, SKIPS),
     "stopped": ({"ending": "stopped"}, None, CmlRunStoppedError, SKIPS),
     "skipped": ({"ending": "skipped"}, None, CmlRunSkippedError, SKIPS),
     "not over in time": ({"running": None}, None, AirflowSensorTimeout, SKIPS),
-    "key not taken": ({"running": None}, ("refused", {"status": 401}), CmlRefusedFailError, CmlRefusedFailError),
-    "key expires": ({"running": None}, ("refused", {"status": 401, "after": 1}), CmlRefusedFailError, CmlRefusedFailError),
-    "not allowed": ({"running": None}, ("refused", {"status": 403}), CmlRefusedFailError, CmlRefusedFailError),
+    "key not taken": ({"running": None}, ("refused", {"status": 401}), REFUSED, REFUSED),
+    "key expires": ({"running": None}, ("refused", {"status": 401, "after": 1}), REFUSED, REFUSED),
+    "not allowed": ({"running": None}, ("refused", {"status": 403}), REFUSED, REFUSED),
     "no answer": ({"running": None}, ("error_before", {"after": 1}), CmlUnansweredError, CmlUnansweredError),
 }  # fmt: skip
 """A run's life, what befalls the looks at it, and what the sensor raises without and with soft_fail."""
@@ -165,7 +165,7 @@ def test_wrong_key_names_the_key(
 ) -> None:
     """A connection with a wrong key fails at the first look and says so."""
     set_connection(monkeypatch, host=connections.url, password="not-the-key-at-all")
-    with pytest.raises(CmlRefusedFailError, match="API key .* is wrong, has expired"):
+    with pytest.raises(CmlRefusedFailError, match=r"API key .* is wrong, has expired"):
         sense(partial(make, run_id="0000000000000000", **mode), monkeypatch)
 
 

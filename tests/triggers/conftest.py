@@ -1,5 +1,5 @@
 """The fixtures of the Airflow side."""
 
-from tests.airflow_side import cml, connections, job, log, project, quick, workspace
+from tests.airflow_side import connections, job, log, quick
 
-__all__ = ["cml", "connections", "job", "log", "project", "quick", "workspace"]
+__all__ = ["connections", "job", "log", "quick"]
