@@ -54,7 +54,7 @@ def call(method: str, url: str, token: str, body: object = None) -> Any:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=30) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         raise HttpError(error.code, f"{method} {url}: {error.code} {error.read().decode()[:500]}") from None
 
@@ -78,20 +78,27 @@ class Airflow:
         return call("GET", f"{self.address}/api/v2/{path}", self._token)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return call("POST", f"{self.address}/api/v2/{path}", self._token, body)
+        return self._change("POST", path, body)
 
-    def backfill(self, body: dict[str, Any], seconds: float = 60) -> None:
-        """Create a backfill; 503 says that SQLite was locked just then, and nothing was done."""
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        return self._change("PATCH", path, body)
+
+    def delete(self, path: str) -> None:
+        self._change("DELETE", path)
+
+    def backfill(self, body: dict[str, Any]) -> None:
+        self.post("backfills", body)
+
+    def _change(self, method: str, path: str, body: dict[str, Any] | None = None, seconds: float = 60) -> Any:
+        """Send a change; 503 says that SQLite was locked just then, and nothing was done."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                self.post("backfills", body)
+                return call(method, f"{self.address}/api/v2/{path}", self._token, body)
             except HttpError as error:
                 if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                     raise
                 time.sleep(1)
-            else:
-                return
 
     def is_healthy(self) -> bool:
         try:
