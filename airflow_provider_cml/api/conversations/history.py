@@ -113,15 +113,17 @@ class History:
         return not self._runs or any(run.echoes for run in self)
 
     def _keep(self, entries: list[JobRun]) -> Exchange[None]:
-        asked = 0
+        asked = {True: 0, False: 0}
         shown: list[JobRun] = []
         for entry in {run.id: run for run in entries}.values():
             run = entry
             if not run.echoes:
-                # That lists carry the environment is inferred, not confirmed: ask for the newest runs one by one.
+                # That lists carry the environment is inferred, not confirmed: ask for the newest runs one by one, and
+                # for refusals apart from them, so that the refusals of many waiters never hide a run.
+                kind = run.status.is_executed
                 known = self._echo_of.get(run.id)
-                if known is None and asked < SINGLE_LOOKS and run.id not in self._runs:
-                    asked += 1
+                if known is None and asked[kind] < SINGLE_LOOKS and run.id not in self._runs:
+                    asked[kind] += 1
                     known = yield from v2.get_job_run(self.ids.project_id, self.ids.job_id, run.id)
                 if known is not None and known.echoes:
                     self._echo_of[run.id] = known
