@@ -84,16 +84,18 @@ class Ledger:
         if worker not in run.stopped_by:
             run.stopped_by.append(worker)
 
-    def listed(self, worker: Worker, runs: Iterable[Run]) -> None:
-        """A look shows a run of a former series active for the second time, and nobody has asked it to stop."""
+    def listed(self, worker: Worker, runs: Iterable[Run], *, begins: bool) -> None:
+        """A third look shows a run of a former series active, and nobody has asked it to stop."""
+        worker.looks += begins
         if not (worker.start.stop_former and worker.start.durable) or self.story.is_blind:
             return
         moment = self.story.timeline.now
         for run in runs:
             former = run.series is not None and run.series < worker.series
             if former and run.is_active(moment) and run.executed and not run.stopped_by:
-                count = worker.passed_over[run.id] = worker.passed_over.get(run.id, 0) + 1
-                _hold("I7", count <= 2, f"{run.id} of a former series goes on beside {worker}")
+                looks = worker.passed_over.setdefault(run.id, set())
+                looks.add(worker.looks)
+                _hold("I7", len(looks) <= 2, f"{run.id} of a former series goes on beside {worker}")
 
     def took_for_own(self, worker: Worker, found: Started) -> None:
         run = self.story.cml.find(found.run.id)

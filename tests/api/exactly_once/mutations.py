@@ -26,10 +26,11 @@ from tests.api.exactly_once import worker
 from tests.api.exactly_once.schedules import Choices, by_chance, given, play, shrink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_cml.api.wire import Exchange
     from tests.api.exactly_once.invariants import Violation
+    from tests.api.exactly_once.schedules import Chooser
 
 BUDGET = 20_000
 """Schedules within which a mutation has to be found: what continuous integration plays."""
@@ -67,11 +68,11 @@ class Finding:
     violation: Violation | None = None
 
 
-def find(mutation: Mutation, budget: int = BUDGET, first_seed: int = 0) -> Finding:
+def find(mutation: Mutation, budget: int = BUDGET, search: Callable[[int], Chooser] = by_chance) -> Finding:
     """Play by chance until something breaks, then leave out what is not needed for it."""
     with mutation.applied():
         for count in range(budget):
-            choices, violation = play(by_chance(first_seed + count))
+            choices, violation = play(search(count))
             if violation is not None:
                 choices, violation = play(given(shrink(choices.departures)))
                 return Finding(mutation, count + 1, choices, violation)
@@ -208,6 +209,13 @@ MUTATIONS = (
     Mutation("4.1 series by max_tries - retries", starting, "same_series", _difference_only),
     Mutation("A9 more than the first page", history, "DEEPEST", 1),
     Mutation("A9 later looks reach the anchor", history.History, "_keep", _forget_the_anchor),
+    Mutation(
+        "A9 a run listed late stands below newer entries",
+        history,
+        "_anchor",
+        lambda entries: entries[0].id if entries else "",
+        must_be_found=False,
+    ),
     Mutation("A12 no echo", history.History, "echoes", True),
     Mutation(
         "own before busy",

@@ -189,7 +189,8 @@ class Network:
         cml = self.story.cml
         if request.path.endswith("/runs"):
             response, runs = cml.answer_list(request)
-            self.story.ledger.listed(worker, runs)
+            begins = not any(name == "page_token" for name, _ in request.query)
+            self.story.ledger.listed(worker, runs, begins=begins)
         else:
             run = cml.find(request.path.rpartition("/")[2])
             assert run is not None

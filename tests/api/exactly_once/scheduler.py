@@ -80,6 +80,7 @@ class Airflow:
         self.final: Ending | None = None
         self._ticket = 0
         self._acts = ACTS
+        self._visits = ACTS
         self._strangers = 0
 
     @property
@@ -242,10 +243,11 @@ class Airflow:
             if run is not None:
                 cml.stop(run, None)
             return
-        if self._strangers >= ACTS:
+        if not self._visits:
             return
+        self._visits -= 1
         if event == "others are refused":
-            for _ in range(4):
+            for _ in range(6):
                 cml.refuse(None, self.strange_key())
             return
         lag = self.story.options.lag if event.endswith("unlisted") and self.story.may_be_late() else 0.0

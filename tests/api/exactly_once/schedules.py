@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from tests.api.exactly_once.invariants import Ledger, Violation
 from tests.api.exactly_once.network import Network
@@ -19,10 +19,10 @@ from tests.api.exactly_once.scheduler import Airflow
 from tests.api.exactly_once.world import Cml, Habits, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    Chooser: TypeAlias = Callable[[int, int], int]
-    """From the number of a choice point and how many words it has to the word's number."""
+    Chooser: TypeAlias = Callable[[int, str, Sequence[Any]], int]
+    """From the number of a choice point, its name and its words to the number of the word chosen."""
 
 Word = TypeVar("Word")
 Departures: TypeAlias = "Mapping[int, int]"
@@ -84,7 +84,7 @@ class Choices:
         self.widths.append(len(words))
         if number >= CHOICES:
             return words[0]
-        chosen = self._chooser(number, len(words))
+        chosen = self._chooser(number, point, words)
         if chosen:
             self.departures[number] = chosen
             self.words.append(f"{point}: {words[chosen]}")
@@ -147,14 +147,14 @@ class Story:
         cml = self.cml
         match past:
             case "four runs":
-                for _ in range(4):
-                    cml.add(None, self.airflow.strange_key(), (0.0, "SUCCEEDED"))
+                for age in (240.0, 180.0, 120.0, 60.0):
+                    cml.add(None, self.airflow.strange_key(), (0.0, "SUCCEEDED"), age=age)
             case "eight refusals":
                 for _ in range(8):
                     cml.refuse(None, self.airflow.strange_key())
             case "three runs that show nothing":
-                for _ in range(3):
-                    cml.add(None, None, (0.0, "FAILED"), echoes=False)
+                for age in (7200.0, 3600.0, 600.0):
+                    cml.add(None, None, (0.0, "FAILED"), echoes=False, age=age)
             case "an active run":
                 cml.add(None, self.airflow.strange_key(), (40.0, "SUCCEEDED"))
             case "an unlisted run":
@@ -186,7 +186,7 @@ def retell(departures: Departures, options: Options | None = None) -> list[str]:
 
 def given(departures: Departures) -> Chooser:
     """These departures. A number beyond a choice point's words wraps round: no list of numbers is senseless."""
-    return lambda number, width: departures[number] % width if number in departures else 0
+    return lambda number, _point, words: departures[number] % len(words) if number in departures else 0
 
 
 def by_chance(seed: int) -> Chooser:
@@ -194,10 +194,23 @@ def by_chance(seed: int) -> Chooser:
     dice = random.Random(seed)
     likelihood = dice.choice((0.03, 0.05, 0.1, 0.2, 0.3))
 
-    def choose(number: int, width: int) -> int:
+    def choose(number: int, _point: str, words: Sequence[Any]) -> int:
         if dice.random() >= (0.3 if number < SETTINGS else likelihood):
             return 0
-        return dice.randrange(1, width)
+        return dice.randrange(1, len(words))
+
+    return choose
+
+
+def focused(seed: int, among: Collection[str], likelihood: float = 0.2, **fixed: object) -> Chooser:
+    """Departures drawn among these words only, with these settings: a search where a weak spot is thought to be."""
+    dice = random.Random(seed)
+
+    def choose(_number: int, point: str, words: Sequence[Any]) -> int:
+        if point in fixed:
+            return words.index(fixed[point])
+        known = [number for number, word in enumerate(words) if number and str(word) in among]
+        return dice.choice(known) if known and dice.random() < likelihood else 0
 
     return choose
 

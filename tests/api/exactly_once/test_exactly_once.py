@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from tests.api.exactly_once import mutations, network, scheduler, schedules
-from tests.api.exactly_once.schedules import Options, by_chance, play, retell, up_to
+from tests.api.exactly_once.schedules import Options, by_chance, focused, play, retell, up_to
 
 SCHEDULES = 20_000
 PART = 2_500
@@ -94,6 +94,37 @@ def test_every_word_of_every_table_is_played() -> None:
     assert [
         f"{point}: {word}" for point, words in tables.items() for word in words[1:] if not seen[f"{point}: {word}"]
     ] == []
+
+
+def test_a_run_listed_late_below_newer_entries_is_found() -> None:
+    """On small pages a first look must not take the newest entry for the end of what is new.
+
+    Found by the model: run started but not listed yet, worker dies, others are refused, the retry looks before the run
+    is listed; then it never read the page the run was on, and started a second one.
+    """
+    words = {"unlisted", "unlisted, reset", "dies", "others are refused"}
+
+    def search(seed: int) -> schedules.Chooser:
+        return focused(seed, words, retry_delay=0.0, page=3)
+
+    (mutation,) = (known for known in mutations.MUTATIONS if known.rule.startswith("A9 a run listed late"))
+
+    assert [seed for seed in range(QUICKLY) if play(search(seed))[1] is not None] == []
+    assert mutations.find(mutation, QUICKLY, search).violation is not None
+
+
+def test_refusals_do_not_hide_a_run_where_lists_show_no_environment() -> None:
+    """Where runs have to be asked one by one, a dozen refusals newer than our own run do not keep it from being asked.
+
+    Found by the model: run started, others are refused twelve times, worker dies; the retry asked only for the ten
+    newest entries, and started a second run.
+    """
+    words = {"dies", "others are refused"}
+
+    def search(seed: int) -> schedules.Chooser:
+        return focused(seed, words, 0.5, echo="not in lists", retry_delay=40.0)
+
+    assert [seed for seed in range(QUICKLY) if play(search(seed))[1] is not None] == []
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,8 @@ class Worker:
         self.losses = 0
         self.seen_red: set[Run] = set()
         self.refusals: dict[str, int] = {}
-        self.passed_over: dict[str, int] = {}
+        self.passed_over: dict[str, set[int]] = {}
+        self.looks = 0
         self.exchange: Exchange[Ending | None] = self._one_try()
 
     def __str__(self) -> str:

@@ -133,11 +133,12 @@ class Cml:
         life: tuple[float, str] = (10.0, "SUCCEEDED"),
         *,
         lag: float = 0.0,
+        age: float = 0.0,
         echoes: bool = True,
         executed: bool = True,
     ) -> Run:
         """A new entry. `life` is for how long it is active, and how it ends."""
-        moment = self.timeline.now
+        moment = self.timeline.now - age
         environment = {"CDSW_PROJECT": "x"} if key is None else {RUN_KEY_VARIABLE: key}
         run = Run(
             id=f"run{len(self.runs):013d}",
