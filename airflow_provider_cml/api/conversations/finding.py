@@ -59,8 +59,7 @@ def all_pages(ask: Callable[[str], Exchange[Page[T]]]) -> Exchange[list[T]]:
         if not token:
             return items
         if token in seen:
-            message = "CML answered a list whose pages repeat: the same page token came twice."
-            raise CmlProtocolError(message)
+            raise _repeating()
         seen.add(token)
 
 
@@ -157,15 +156,23 @@ def _newest_runs(ids: JobIds, patience: float, max_age: float) -> Exchange[list[
     """The newest runs, a hundred at least if there are so many, however small CML makes its pages."""
     runs: list[JobRun] = []
     token = ""
+    seen = {token}
     while len(runs) < v2.PAGE_SIZE:
         page = yield from v2.list_job_runs(
             ids.project_id, ids.job_id, page_token=token, patience=patience, max_age=max_age
         )
         runs.extend(page.items)
-        if not page.next_page_token or page.next_page_token == token:
-            break
         token = page.next_page_token
+        if not token:
+            break
+        if token in seen:
+            raise _repeating()
+        seen.add(token)
     return runs
+
+
+def _repeating() -> CmlProtocolError:
+    return CmlProtocolError("CML answered a list whose pages repeat: the same page token came twice.")
 
 
 def _only(matches: Sequence[T], noun: str, text: str, show: Callable[[T], str], where: str = "") -> T:

@@ -19,6 +19,7 @@ from airflow_provider_cml.api.errors import (
     CmlUnknownStatusError,
     CmlWaitTimeoutError,
 )
+from airflow_provider_cml.api.retry import LONGEST_GAP
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE, RunKey
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.api.wire import note, now, pause
@@ -104,10 +105,17 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
                 max_age=shareable_age(wait.age + moment - began, wait.poll_interval),
                 give_up_at=deadline,
             )
-        except CmlUnavailableError:
-            if deadline is not None and run is not None and (yield from now()) + gap_after(0, 1) >= deadline:
-                raise _timed_out(wait, run) from None
-            raise
+        except CmlUnavailableError as error:
+            # Given up because the next attempt would come after the deadline: that is the end of the time, not of the
+            # patience. One look more, when it is reached.
+            next_attempt = max(LONGEST_GAP, (error.retry_after or 0.0) + 1.0)
+            left = float("inf") if deadline is None else deadline - (yield from now())
+            if run is None or left > next_attempt:
+                raise
+            if left <= 0:
+                raise _timed_out(wait, run) from error
+            yield from pause(left)
+            continue
         moment = yield from now()
         if run is None or seen.word != run.word:
             yield from note(f"Run {seen.id} is {_word(seen)}.")
