@@ -31,8 +31,9 @@ with scenario("killed", retries=2):
     run_job("while_starting_deferrable", deferrable=True)
     run_job("while_waiting")
 
-with scenario("watched"):
-    run_job("deferred", deferrable=True)
+for dag_id in ("watched", "frozen"):
+    with scenario(dag_id):
+        run_job("deferred", deferrable=True)
 
 with scenario("hurried", execution_timeout=timedelta(seconds=30)):
     run_job("sync")
