@@ -44,6 +44,7 @@ _JOB = _JOBS + "/{job_id}"
 _RUNS = _JOB + "/runs"
 
 CML_ROUTES = (
+    Route(Api.V1, "v1.ListProjects", "GET", "/api/v1/projects", routes_v1.list_projects),
     Route(Api.V1, "v1.StartJob", "POST", _V1 + "/{number}/start", routes_v1.start_job),
     Route(Api.V1, "v1.ListJobs", "GET", _V1, routes_v1.list_jobs),
     Route(Api.V2, "ListProjects", "GET", _V2, routes_v2.list_projects),
