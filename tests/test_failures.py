@@ -1,0 +1,107 @@
+"""What a task raises: one table from ending to error, each with its own words, and whether Airflow retries."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_cml import failures
+from airflow_provider_cml.api.conversations.watching import Ending, Outcome
+from airflow_provider_cml.api.errors import (
+    CmlConnectionError,
+    CmlError,
+    CmlInputError,
+    CmlInterruptedError,
+    CmlProtocolError,
+    CmlRunMayExistError,
+    CmlServerError,
+    CmlSupersededError,
+    CmlUnauthorizedError,
+)
+from airflow_provider_cml.api.models import JobRun
+from airflow_provider_cml.api.states import JobRunStatus
+from airflow_provider_cml.api.wire import Request, Response, Scheme
+from airflow_provider_cml.compat import AirflowException, AirflowFailException
+from airflow_provider_cml.events import Watched
+
+WATCHED = Watched("project", "job", run_id="run", run_url="https://ml/alice/risk/jobs")
+ASKED = Request("GET", "/api/v2/projects", Scheme.BEARER)
+
+
+def run(status: JobRunStatus) -> JobRun:
+    return JobRun("run", "project", "job", status, f"ENGINE_{status.upper()}")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "may_retry", "words"),
+    [
+        (Outcome(Ending.OVER, run(JobRunStatus.FAILED)), failures.CmlRunFailedError, True, "failed"),
+        (Outcome(Ending.OVER, run(JobRunStatus.TIMEDOUT)), failures.CmlRunFailedError, True, "timeout in CML"),
+        (Outcome(Ending.OVER, run(JobRunStatus.STOPPED)), failures.CmlRunStoppedError, False, "was stopped"),
+        (Outcome(Ending.OVER, run(JobRunStatus.SKIPPED)), failures.CmlRunSkippedError, False, "never ran"),
+        (Outcome(Ending.TIMED_OUT, run(JobRunStatus.RUNNING), "late"), failures.CmlTimeoutError, True, "late"),
+        (Outcome(Ending.UNANSWERED, None, "silence"), failures.CmlUnansweredError, True, "silence"),
+        (Outcome(Ending.REFUSED, None, "no"), failures.CmlRefusedFailError, False, "no"),
+        (
+            Outcome(Ending.UNKNOWN_STATUS, run(JobRunStatus.UNKNOWN), "dreaming"),
+            failures.CmlRunUnclearError,
+            True,
+            "dreaming",
+        ),
+    ],
+    ids=lambda value: value.ending.value if isinstance(value, Outcome) else None,
+)
+def test_every_ending_has_its_error(outcome: Outcome, kind: type[Exception], may_retry: bool, words: str) -> None:
+    """An ending gives one kind of error, with its reason, the link and the facts of the run."""
+    error = failures.failure(outcome, WATCHED)
+
+    assert type(error) is kind
+    assert words in str(error)
+    assert WATCHED.run_url in str(error)
+    assert isinstance(error, AirflowException)
+    assert isinstance(error, AirflowFailException) is not may_retry
+    assert (error.run_id, error.job_id, error.project_id) == ("run", "job", "project")
+    assert error.status == (outcome.run.word if outcome.run else "")
+
+
+def test_only_one_status_is_green() -> None:
+    """Of all endings and statuses only a run seen as succeeded raises nothing."""
+    green = [
+        (ending, status)
+        for ending in Ending
+        for status in JobRunStatus
+        if failures.failure(Outcome(ending, run(status)), WATCHED) is None
+    ]
+
+    assert green == [(Ending.OVER, JobRunStatus.SUCCEEDED)]
+
+
+@pytest.mark.parametrize("ending", list(Ending))
+def test_no_run_is_never_green(ending: Ending) -> None:
+    """An ending without a run is an error, whichever it is."""
+    assert failures.failure(Outcome(ending), WATCHED) is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "later"),
+    [
+        (CmlInputError("x"), failures.CmlRefusedFailError, failures.CmlRefusedFailError),
+        (CmlUnauthorizedError(ASKED, Response(401)), failures.CmlRefusedFailError, failures.CmlRefusedFailError),
+        (CmlRunMayExistError("x"), failures.CmlStartFailError, failures.CmlStartFailError),
+        (CmlSupersededError("x"), failures.CmlStartFailError, failures.CmlStartFailError),
+        (CmlServerError(ASKED, Response(503)), failures.CmlUnansweredError, failures.CmlUnansweredError),
+        (CmlConnectionError("x", sent=True), failures.CmlUnansweredError, failures.CmlUnansweredError),
+        (
+            CmlConnectionError("x", sent=False, unreachable=True),
+            failures.CmlRefusedFailError,
+            failures.CmlUnansweredError,
+        ),
+        (CmlProtocolError("x"), failures.CmlRefusedFailError, failures.CmlUnansweredError),
+        (CmlInterruptedError("x"), failures.CmlTaskError, failures.CmlTaskError),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, CmlError) else "",
+)
+def test_failure_before_there_was_a_run(error: CmlError, first: type[Exception], later: type[Exception]) -> None:
+    """A wrong address is a mistake at the first try only; what CML refuses is one at every try."""
+    assert type(failures.failure_of(error, is_first_try=True)) is first
+    assert type(failures.failure_of(error, is_first_try=False)) is later
+    assert str(failures.failure_of(error, is_first_try=True)) == str(error)
