@@ -3,6 +3,7 @@
 #   make setup          development environment in .venv (newest Airflow)
 #   make check          ruff, mypy --strict, import contracts
 #   make test           unit tests, no scheduler, on the newest and on the lowest Airflow
+#   make simulate       schedules of the exactly-once model, N=1000000 SEED=0, with live progress
 #   make test-airflow   scenarios on a real scheduler and triggerer
 #   make demo           the example DAGs on a real Airflow against the emulator, with a table at the end
 #   make demo-ui        the same, left running for a browser
@@ -30,7 +31,7 @@ timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
 	echo "$(1): $$( [ $$status = 0 ] && echo ok || echo FAILED ) after $$(( $$(date +%s) - begin )) s"; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow coverage demo demo-ui \
+.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow coverage simulate demo demo-ui \
 	constraints clean
 
 help:
@@ -82,6 +83,11 @@ test-lowest: setup-lowest
 
 coverage: setup
 	$(call timed,coverage,$(CLEAN)/newest $(BIN)/coverage run -m pytest -q $(ARGS) && $(BIN)/coverage report)
+
+simulate: N ?= 100000
+simulate: SEED ?= 0
+simulate: setup
+	@$(BIN)/python -m tests.simulate $(N) $(SEED)
 
 test-airflow: setup
 	$(call timed,test-airflow,if [ -d tests/airflow ]; \
