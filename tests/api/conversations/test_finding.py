@@ -1,0 +1,419 @@
+"""From names to ids: CML's filter is a hint, lists are read to their end, none or several is an error that helps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations.finding import (
+    JobIds,
+    all_pages,
+    find_job,
+    find_job_ids,
+    find_job_run_by_key,
+    find_newest_job_run,
+    find_project,
+    is_id,
+)
+from airflow_provider_cml.api.endpoint import Endpoint
+from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError, CmlRefusedError
+from airflow_provider_cml.api.models import Page
+from airflow_provider_cml.api.wire import Request, Response
+from tests.api.conversations.paper import EPOCH, IDS, KEY, PaperJob
+from tests.api.playing import Player, document, grpc_error
+
+if TYPE_CHECKING:
+    from airflow_provider_cml.emulator import Emulator, Workspace
+    from tests.api.conftest import Driver
+
+PROJECT, JOB = IDS.project_id, IDS.job_id
+
+
+def identifier(number: int) -> str:
+    return f"aaaa-bbbb-cccc-{number:04d}"
+
+
+class Shelf:
+    """The lists of a workspace: filtered by case-sensitive substring, as CML does, in pages as small as wanted."""
+
+    def __init__(self, page_size: int = 10, *, knows_filters: bool = True) -> None:
+        self.projects: list[dict[str, Any]] = []
+        self.jobs: list[dict[str, Any]] = []
+        self.page_size = page_size
+        self.knows_filters = knows_filters
+        self.player = Player(self._answer)
+
+    def project(self, owner: str, name: str, slug: str | None = None) -> str:
+        number = identifier(len(self.projects))
+        slug = name.lower().replace(" ", "-") if slug is None else slug
+        self.projects.append({"id": number, "name": name, "slug": slug, "owner": {"username": owner}})
+        return number
+
+    def job(self, name: str) -> str:
+        self.jobs.append({"id": identifier(1000 + len(self.jobs)), "name": name})
+        return str(self.jobs[-1]["id"])
+
+    @property
+    def filters(self) -> list[object]:
+        return [json.loads(dict(request.query).get("search_filter", "null")) for request in self.player.requests]
+
+    def _answer(self, request: Request) -> Response:
+        query = dict(request.query)
+        of_jobs = request.path.endswith("/jobs")
+        if not of_jobs and not request.path.endswith("/projects"):
+            known = [project for project in self.projects if request.path.endswith(str(project["id"]))]
+            return document(known[0]) if known else grpc_error(404, "project not found", 5)
+        assert of_jobs or query["include_public_projects"] == "true"
+        chosen = json.loads(query.get("search_filter", "{}"))
+        if chosen and not self.knows_filters:
+            return grpc_error(400, "invalid search_filter", 3)
+        found = [
+            item
+            for item in (self.jobs if of_jobs else self.projects)
+            if chosen.get("name", "") in item["name"]
+            and chosen.get("owner.username", "") in item.get("owner", {}).get("username", "")
+        ]
+        begin = int(query.get("page_token", "0"))
+        end = begin + self.page_size
+        name = "jobs" if of_jobs else "projects"
+        return document({name: found[begin:end], "next_page_token": str(end) if end < len(found) else ""})
+
+
+# ------------------------------------------------------------------------------------------------ ids
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("k9yi-cww6-iw3w-buq0", True),
+        ("0000-0000-0000-0000", True),
+        ("K9YI-cww6-iw3w-buq0", False),
+        ("k9yi-cww6-iw3w", False),
+        ("k9yi-cww6-iw3w-buq0-aaaa", False),
+        ("k9yi-cww6-iw3w-buq0\n", False),
+        ("alice/k9yi-cww6-iw3w-buq0", False),
+        ("208", False),
+        ("", False),
+    ],
+)
+def test_is_id(text: str, expected: bool) -> None:
+    """Four groups of four small letters and digits."""
+    assert expected is is_id(text)
+
+
+def test_ids_cost_no_request() -> None:
+    """What CML gave is taken as it is."""
+    player = Player()
+
+    assert JobIds(PROJECT, JOB) == player.play(find_job_ids(PROJECT, JOB))
+    assert [] == player.requests
+
+
+def test_names_cost_a_search_each() -> None:
+    """One for the project, one for the job."""
+    shelf = Shelf()
+    project, job = shelf.project("alice", "Risk Analysis"), shelf.job("nightly VaR")
+
+    assert JobIds(project, job) == shelf.player.play(find_job_ids("alice/Risk Analysis", "nightly VaR"))
+    assert ["GET /api/v2/projects", f"GET /api/v2/projects/{project}/jobs"] == shelf.player.asked
+
+
+@pytest.mark.parametrize(("project", "job", "requests"), [("Risk", JOB, 1), (PROJECT, "VaR", 1)])
+def test_an_id_beside_a_name(project: str, job: str, requests: int) -> None:
+    """Each is looked for only if it is a name."""
+    shelf = Shelf()
+    shelf.project("alice", "Risk")
+    shelf.job("VaR")
+
+    shelf.player.play(find_job_ids(project, job))
+
+    assert requests == len(shelf.player.requests)
+
+
+# ------------------------------------------------------------------------------------------------ projects
+
+
+@pytest.mark.parametrize(
+    "text", ["alice/Risk Analysis", "alice/risk-analysis", "ALICE/Risk Analysis", "Risk Analysis", "risk-analysis"]
+)
+@pytest.mark.parametrize("page_size", [1, 3, 100])
+@pytest.mark.parametrize("knows_filters", [True, False])
+def test_find_project(text: str, page_size: int, knows_filters: bool) -> None:
+    """By owner and name, owner and slug, or a name only one project has; on whichever page it is."""
+    shelf = Shelf(page_size, knows_filters=knows_filters)
+    for number in range(7):
+        shelf.project("alice", f"Risk Analysis {number}")
+    expected = shelf.project("alice", "Risk Analysis")
+    shelf.project("alicent", "Other")
+
+    assert expected == shelf.player.play(find_project(text)).id
+
+
+def test_find_project_by_id() -> None:
+    """An id is asked for as such."""
+    shelf = Shelf()
+    expected = shelf.project("alice", "Risk Analysis")
+
+    assert "risk-analysis" == shelf.player.play(find_project(expected)).slug
+
+
+def test_the_filter_is_exact_only_here() -> None:
+    """CML's filter matches substrings; a longer name is another project."""
+    shelf = Shelf()
+    shelf.project("alice", "Risk Analysis old")
+
+    with pytest.raises(CmlLookupError, match="no project is called 'Risk Analysis'"):
+        shelf.player.play(find_project("Risk Analysis"))
+
+
+def test_the_unfiltered_list_is_the_last_word() -> None:
+    """A filter that finds nothing, because of a letter's case or a slug, is followed by a list without one."""
+    shelf = Shelf()
+    expected = shelf.project("Alice", "Risk Analysis")
+
+    assert expected == shelf.player.play(find_project("alice/Risk Analysis")).id
+    assert [{"owner.username": "alice"}, None] == shelf.filters
+
+
+def test_names_are_told_apart_by_case() -> None:
+    """`risk` is not `Risk`, but it is somebody's slug."""
+    shelf = Shelf()
+    shelf.project("alice", "RISK", "risk-1")
+    expected = shelf.project("bob", "risk")
+
+    assert expected == shelf.player.play(find_project("risk")).id
+
+
+def test_an_owners_name_beats_anothers_slug() -> None:
+    """A name is what people see; a slug counts where no name fits."""
+    shelf = Shelf()
+    shelf.project("alice", "Something else", "demo")
+    expected = shelf.project("bob", "demo", "demo-1")
+
+    assert expected == shelf.player.play(find_project("demo")).id
+
+
+def test_an_ambiguous_name() -> None:
+    """Several projects of one name are listed with their ids, and none is taken."""
+    shelf = Shelf(page_size=1)
+    ids = [shelf.project(owner, "demo") for owner in ("alice", "bob")]
+
+    with pytest.raises(CmlLookupError) as caught:
+        shelf.player.play(find_project("demo"))
+
+    assert (
+        f"project: 2 projects are called 'demo': alice/demo ({ids[0]}), bob/demo ({ids[1]}). "
+        "Give the id of the one you mean." == str(caught.value)
+    )
+    assert ids[1] == shelf.player.play(find_project("bob/demo")).id
+
+
+def test_an_unknown_name_lists_what_is_near() -> None:
+    """The near ones, and how many more there are."""
+    shelf = Shelf()
+    for owner, name in (("alice", "risk-analysis"), ("alice", "risk-anlysis"), ("zoe-w", "zoo"), ("zoe-w", "yak")):
+        shelf.project(owner, name)
+
+    with pytest.raises(CmlLookupError) as caught:
+        shelf.player.play(find_project("alice/risk-analisis"))
+
+    assert (
+        "project: no project is called 'alice/risk-analisis'. "
+        "There are: alice/risk-analysis, alice/risk-anlysis and 2 more." == str(caught.value)
+    )
+
+
+def test_an_unknown_name_where_nothing_is_near() -> None:
+    """Ten of those there are."""
+    shelf = Shelf(page_size=5)
+    for number in range(12):
+        shelf.project("alice", f"qqqqqqq-{number:02}")
+
+    with pytest.raises(CmlLookupError, match=r"There are: alice/qqqqqqq-00, .*alice/qqqqqqq-09 and 2 more\.$"):
+        shelf.player.play(find_project("x"))
+
+
+def test_no_project_at_all() -> None:
+    """Perhaps the key's user sees none."""
+    with pytest.raises(CmlLookupError, match=r"The key's user can see no project there\.$"):
+        Shelf().player.play(find_project("x"))
+
+
+@pytest.mark.parametrize("text", ["", "alice/"])
+def test_no_name_at_all(text: str) -> None:
+    """Nothing is asked for nothing."""
+    player = Player()
+
+    with pytest.raises(CmlLookupError, match="names no project"):
+        player.play(find_project(text))
+
+    assert [] == player.requests
+
+
+# ------------------------------------------------------------------------------------------------ jobs
+
+
+@pytest.mark.parametrize("page_size", [1, 3, 100])
+def test_find_job(page_size: int) -> None:
+    """By its exact name, on whichever page."""
+    shelf = Shelf(page_size)
+    for number in range(7):
+        shelf.job(f"VaR {number}")
+    expected = shelf.job("VaR")
+
+    assert expected == shelf.player.play(find_job(PROJECT, "VaR")).id
+
+
+def test_job_names_are_not_unique() -> None:
+    """Two jobs of one name are listed with their ids."""
+    shelf = Shelf(page_size=1)
+    ids = [shelf.job("VaR"), shelf.job("VaR")]
+
+    with pytest.raises(CmlLookupError) as caught:
+        shelf.player.play(find_job(PROJECT, "VaR", "alice/risk"))
+
+    assert (
+        f"job: 2 jobs are called 'VaR' in project alice/risk: {ids[0]}, {ids[1]}. Give the id of the one you mean."
+        == str(caught.value)
+    )
+
+
+def test_an_unknown_job() -> None:
+    """The message lists what the project has."""
+    shelf = Shelf()
+    shelf.job("nightly VaR")
+
+    with pytest.raises(CmlLookupError) as caught:
+        shelf.player.play(find_job(PROJECT, "nightly var", "alice/risk"))
+
+    assert "job: no job is called 'nightly var' in project alice/risk. There are: nightly VaR." == str(caught.value)
+
+
+def test_a_number_is_no_job_of_v2() -> None:
+    """The number in a job's address is a frequent mistake."""
+    with pytest.raises(CmlLookupError, match="The number in a job's address is for API v1 only"):
+        Shelf().player.play(find_job(PROJECT, "208"))
+
+
+def test_a_refusal_of_the_list_itself_is_told() -> None:
+    """Only a refused filter is passed over."""
+    with pytest.raises(CmlRefusedError):
+        Player(grpc_error(400, "no"), grpc_error(400, "no")).play(find_project("x"))
+    with pytest.raises(CmlRefusedError):
+        Player(grpc_error(403, "no")).play(find_project("x"))
+
+
+# ------------------------------------------------------------------------------------------------ pages
+
+
+@pytest.mark.parametrize(
+    "tokens", [["a", "a"], ["a", "b", "a"], ["a", "b", "c", "b"]], ids=["same", "alternating", "later"]
+)
+@pytest.mark.parametrize("empty", [True, False])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: all_pages(lambda token: v2.list_job_runs(PROJECT, JOB, page_token=token)),
+        lambda: find_job_run_by_key(IDS, str(KEY)),
+        lambda: find_newest_job_run(IDS, EPOCH),
+    ],
+    ids=["all pages", "by key", "newest"],
+)
+def test_pages_that_repeat_are_an_error(tokens: list[str], empty: bool, read: Callable[[], Any]) -> None:
+    """A list that never ends is "could not ask", never "not there"."""
+    items = [] if empty else [{"id": "r", "status": "ENGINE_SKIPPED", "environment": "{}"}]
+    player = Player(*[document({"job_runs": items, "next_page_token": token}) for token in tokens])
+
+    with pytest.raises(CmlProtocolError, match="the same page token came twice"):
+        player.play(read())
+
+
+def test_all_pages() -> None:
+    """All items of all pages, in order; empty pages in between are no end."""
+    pages = {"": Page((1, 2), "x"), "x": Page((), "y"), "y": Page((3,), "")}
+    asked: list[str] = []
+
+    def ask(token: str) -> Any:
+        asked.append(token)
+        yield from ()
+        return pages[token]
+
+    assert [1, 2, 3] == Player().play(all_pages(ask))
+    assert ["", "x", "y"] == asked
+
+
+def test_pages_of_the_emulator(
+    drive: Callable[[Endpoint], Driver], cml: Emulator, workspace: Workspace
+) -> None:
+    """A workspace that gives small pages whatever is asked for: names are found on every page."""
+    workspace.page_size_cap = 2
+    for number in range(5):
+        workspace.add_project("alice", f"Risk {number}")
+    project = workspace.add_project("bob", "Risk")
+    for number in range(5):
+        workspace.add_job(project, f"VaR {number}")
+    job = workspace.add_job(project, "VaR")
+    driver = drive(Endpoint(cml.url, key=cml.api_key))
+
+    assert JobIds(project.id, job.id) == driver.perform(find_job_ids("bob/risk", "VaR"))
+    assert JobIds(project.id, job.id) == driver.perform(find_job_ids("Risk", "VaR"))
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+@pytest.mark.parametrize("page_size", [1, 100])
+@pytest.mark.parametrize(("echoes", "singles"), [(True, 0), (False, 3)])
+def test_find_job_run_by_key(page_size: int, echoes: bool, singles: int) -> None:
+    """By the key in its environment; where lists show none, the newest are asked one by one."""
+    paper = PaperJob(page_size=page_size)
+    paper.list_echoes = echoes
+    expected = paper.add("running", KEY, age=30)
+    paper.add("succeeded", None, age=20)
+    paper.add("succeeded", KEY, "2.bbbb", age=10)
+
+    found = paper.player.play(find_job_run_by_key(IDS, str(KEY.with_post("1.aaaa"))))
+
+    assert found is not None
+    assert (expected, singles) == (found.id, len([r for r in paper.player.asked if not r.endswith("/runs")]))
+
+
+@pytest.mark.parametrize(("executed", "status"), [(True, "failed"), (False, "skipped")])
+def test_a_skipped_run_counts_only_alone(executed: bool, status: str) -> None:
+    """A refusal's entry is told only if no other run carries the key."""
+    paper = PaperJob()
+    if executed:
+        paper.add("failed", KEY, age=30)
+    paper.add("skipped", KEY, age=20)
+
+    found = paper.player.play(find_job_run_by_key(IDS, str(KEY.with_post("1.aaaa"))))
+
+    assert found is not None
+    assert status == found.status
+
+
+def test_no_run_carries_the_key() -> None:
+    """None is no error: it may come."""
+    paper = PaperJob()
+    paper.add("running", None)
+
+    assert paper.player.play(find_job_run_by_key(IDS, str(KEY))) is None
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"), [(-50.0, "new"), (-100.0, "new"), (-15.0, None), (-20.0, "new"), (-10_000.0, "new")]
+)
+def test_find_newest_job_run(since: float, expected: str | None) -> None:
+    """The newest that ran and was created at or after the moment; refusals do not count."""
+    paper = PaperJob()
+    names = {paper.add("succeeded", age=100): "old", paper.add("succeeded", age=20): "new", paper.add("skipped", age=5): "no"}
+    moment = EPOCH + timedelta(seconds=paper.player.now + since)
+
+    found = paper.player.play(find_newest_job_run(IDS, moment))
+
+    assert expected == (None if found is None else names[found.id])
