@@ -1,0 +1,838 @@
+"""Starting a run exactly once: each rule by the shortest story that needs it, in virtual time.
+
+Many stories at once, and at random, are told in tests/api/exactly_once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_cml.api.conversations.posting import GRACE, REFUSAL_GAPS
+from airflow_provider_cml.api.conversations.start import Busy, Origin, Start, Started
+from airflow_provider_cml.api.conversations.starting import BUSY_GAP, FRESH, RELOOKS, SETTLE, start_exactly_once
+from airflow_provider_cml.api.errors import (
+    CmlConnectionError,
+    CmlForbiddenError,
+    CmlRefusedError,
+    CmlRunMayExistError,
+    CmlServerError,
+    CmlSupersededError,
+)
+from airflow_provider_cml.api.run_key import RunKey
+from airflow_provider_cml.api.wire import Response
+from tests.api.conversations.paper import IDS, KEY, Fate, PaperJob, try_number
+from tests.api.playing import grpc_error, lost
+
+BUSY_FACES = [
+    pytest.param(grpc_error(400, "job run for job x already active", 9), id="400"),
+    pytest.param("skipped", id="200 skipped"),
+    pytest.param(grpc_error(409, "already active", 6), id="409"),
+    pytest.param(grpc_error(412, "already active", 9), id="412"),
+]
+QUOTA = grpc_error(409, "out of quota: CPU request limit reached", 10)
+CLEARED = replace(KEY, try_number=2, max_tries=4)
+"""The first try after a clear of a task whose first try is over."""
+
+
+def begin(paper: PaperJob, key: RunKey = KEY, **settings: Any) -> Started | Busy:
+    return paper.player.play(start_exactly_once(Start(IDS, key, {"A": "b"}, **settings)))
+
+
+def started(paper: PaperJob, key: RunKey = KEY, **settings: Any) -> Started:
+    outcome = begin(paper, key, **settings)
+    assert isinstance(outcome, Started), outcome
+    return outcome
+
+
+def busy(paper: PaperJob, key: RunKey = KEY, **settings: Any) -> Busy:
+    outcome = begin(paper, key, **settings)
+    assert isinstance(outcome, Busy), outcome
+    return outcome
+
+
+# ------------------------------------------------------------------------------------------------ the quiet case
+
+
+def test_a_free_job_costs_one_look_and_one_post() -> None:
+    """No pause, no second look."""
+    paper = PaperJob()
+
+    outcome = started(paper)
+
+    assert (paper.executed, Origin.STARTED, 0) == ([outcome.run.id], outcome.origin, outcome.losses)
+    assert (["GET", "POST"], []) == ([request.method for request in paper.player.requests], paper.player.pauses)
+
+
+def test_history_of_others_does_not_matter() -> None:
+    """Runs that are over, of nobody, of other tasks, of refusals."""
+    paper = PaperJob()
+    paper.add("succeeded")
+    paper.add("failed", replace(KEY, map_index=7))
+    paper.add("succeeded", replace(KEY, dag_id="other"))
+    paper.add("skipped", replace(KEY, run_id="other"))
+
+    assert Origin.STARTED is started(paper).origin
+
+
+# ------------------------------------------------------------------------------------------------ fence
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        pytest.param(try_number(3), id="a later try"),
+        pytest.param(replace(KEY, try_number=3, max_tries=9), id="a later try after a clear"),
+        pytest.param(replace(KEY, start=KEY.start + 1), id="the dag run made again"),
+    ],
+)
+@pytest.mark.parametrize("status", ["running", "succeeded", "failed", "skipped"])
+@pytest.mark.parametrize("durable", [True, False])
+def test_fence(newer: RunKey, status: str, durable: bool) -> None:
+    """A newer try has been here, if only to be refused: a leftover starts and stops nothing."""
+    paper = PaperJob()
+    paper.add(status, newer)
+    paper.add("running", try_number(1, start=KEY.start - 5))
+
+    with pytest.raises(CmlSupersededError, match="is not the newest any more"):
+        begin(paper, try_number(2), durable=durable)
+
+    assert (0, []) == (paper.posts, paper.stopped)
+
+
+def test_fence_while_waiting() -> None:
+    """A waiter whom Airflow has given up finds out at its next turn."""
+    paper = PaperJob()
+    foreign = paper.add("running")
+    paper.player.at(50, lambda: paper.add("skipped", try_number(2), age=0))
+    paper.set(foreign, "succeeded", after=100)
+
+    with pytest.raises(CmlSupersededError):
+        begin(paper)
+
+    assert 0 == paper.posts
+
+
+def test_fence_comes_before_own_runs() -> None:
+    """Also a run of our own is no longer ours."""
+    paper = PaperJob()
+    paper.add("running", KEY, age=100)
+    paper.add("skipped", try_number(2), age=50)
+
+    with pytest.raises(CmlSupersededError):
+        begin(paper)
+
+
+# ------------------------------------------------------------------------------------------------ own
+
+
+@pytest.mark.parametrize(
+    ("status", "origin"),
+    [
+        ("scheduling", Origin.CARRIED_ON),
+        ("starting", Origin.CARRIED_ON),
+        ("running", Origin.CARRIED_ON),
+        ("unknown", Origin.CARRIED_ON),
+        ("succeeded", Origin.SUCCEEDED_BEFORE),
+    ],
+)
+def test_a_retry_carries_on(status: str, origin: Origin) -> None:
+    """An active or green run of an earlier try is ours; nothing is started."""
+    paper = PaperJob()
+    run_id = paper.add(status, KEY)
+
+    outcome = started(paper, try_number(2))
+
+    assert (run_id, origin, KEY.with_post("1.aaaa")) == (outcome.run.id, outcome.origin, outcome.key)
+    assert (0, True) == (paper.posts, run_id in paper.player.said)
+
+
+@pytest.mark.parametrize("status", ["failed", "timedout", "stopped"])
+def test_a_retry_goes_on_after_a_red_run(status: str) -> None:
+    """What ended badly in an earlier try is over: a new run starts, at once, since the earlier try's start is known."""
+    paper = PaperJob()
+    paper.add(status, KEY)
+
+    assert Origin.STARTED is started(paper, try_number(2)).origin
+    assert [] == paper.player.pauses
+
+
+@pytest.mark.parametrize("status", ["failed", "timedout", "stopped"])
+def test_a_red_run_of_this_try_is_its_result(status: str) -> None:
+    """One Airflow try starts one run: whoever resumes finds that it is over."""
+    paper = PaperJob()
+    run_id = paper.add(status, KEY)
+
+    assert (run_id, Origin.FOUND) == ((found := started(paper)).run.id, found.origin)
+    assert 0 == paper.posts
+
+
+def test_active_beats_green_beats_red() -> None:
+    """The newest active one first; then a green one; then this try's red one."""
+    paper = PaperJob()
+    red = paper.add("failed", KEY, age=100)
+    green = paper.add("succeeded", KEY, age=300)
+    active = paper.add("running", KEY, age=200)
+    order = []
+    for _ in range(3):
+        order.append(started(paper).run.id)
+        paper.runs.remove(paper.run(order[-1]))
+
+    assert [active, green, red] == order
+
+
+def test_the_newest_active_run_counts() -> None:
+    """CML's own Job Retry may copy a run with its key."""
+    paper = PaperJob()
+    paper.add("running", KEY, age=300)
+    newest = paper.add("running", KEY, age=200)
+
+    assert newest == started(paper).run.id
+
+
+def test_stopping_of_an_earlier_try_is_waited_for() -> None:
+    """Our own former worker may be stopping it: it is not carried on with, whatever busy means; then a new one starts."""
+    paper = PaperJob()
+    run_id = paper.add("stopping", KEY)
+    paper.set(run_id, "stopped", after=40)
+
+    outcome = started(paper, try_number(2), wait_when_busy=False)
+
+    assert (Origin.STARTED, 1) == (outcome.origin, paper.posts)
+    assert paper.started_at[0] >= 1040
+
+
+def test_stopping_of_this_try_is_its_run() -> None:
+    """Its end is this try's result."""
+    paper = PaperJob()
+    run_id = paper.add("stopping", KEY)
+
+    assert (run_id, Origin.FOUND) == ((found := started(paper)).run.id, found.origin)
+
+
+def test_excluded_runs() -> None:
+    """A run whose stop this try has seen already is not taken for its result again."""
+    paper = PaperJob()
+    run_id = paper.add("stopped", try_number(2))
+
+    outcome = started(paper, try_number(2), excluded=frozenset({run_id}))
+
+    assert (Origin.STARTED, False) == (outcome.origin, outcome.run.id == run_id)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "stopped"])
+def test_not_durable_ignores_earlier_tries(status: str) -> None:
+    """Each try starts a run of its own; only this very try's count."""
+    paper = PaperJob()
+    paper.add(status, KEY)
+
+    assert Origin.STARTED is started(paper, try_number(2), durable=False).origin
+
+
+def test_not_durable_waits_for_an_earlier_try() -> None:
+    """CML allows one run at a time; an earlier try's run is like anybody's."""
+    paper = PaperJob()
+    run_id = paper.add("running", KEY)
+    paper.set(run_id, "succeeded", after=100)
+
+    assert (Origin.STARTED, []) == (started(paper, try_number(2), durable=False).origin, paper.stopped)
+    assert paper.started_at[0] >= 1100
+
+
+def test_not_durable_still_finds_its_own() -> None:
+    """A lost answer of this try is looked for."""
+    paper = PaperJob("lost")
+
+    assert Origin.FOUND is started(paper, durable=False).origin
+    assert 1 == paper.posts
+
+
+# ------------------------------------------------------------------------------------------------ former
+
+
+@pytest.mark.parametrize("status", ["scheduling", "running", "stopping"])
+@pytest.mark.parametrize("wait_when_busy", [True, False])
+def test_a_clear_stops_what_it_left_behind(status: str, wait_when_busy: bool) -> None:
+    """One stop, none if it is stopping already; the new run starts after its end, whatever busy means."""
+    paper = PaperJob()
+    former = paper.add(status, KEY)
+    if status == "stopping":
+        paper.set(former, "stopped", after=30)
+
+    outcome = started(paper, CLEARED, wait_when_busy=wait_when_busy)
+
+    assert (Origin.STARTED, "stopped") == (outcome.origin, paper.run(former)["status"])
+    assert ([] if status == "stopping" else [former]) == paper.stopped
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+def test_a_clear_runs_the_job_again(status: str) -> None:
+    """A run of a former series is never taken for ours."""
+    paper = PaperJob()
+    paper.add(status, KEY)
+
+    assert Origin.STARTED is started(paper, CLEARED).origin
+
+
+def test_a_dag_run_made_again_runs_the_job_again() -> None:
+    """Same ids, same try, another start date."""
+    paper = PaperJob()
+    paper.add("succeeded", replace(KEY, start=KEY.start - 60_000_000))
+
+    assert Origin.STARTED is started(paper).origin
+
+
+def test_a_former_run_that_appears_late() -> None:
+    """A start of before the clear lands while we wait for somebody else: it is stopped, too."""
+    paper = PaperJob()
+    foreign = paper.add("running")
+    paper.set(foreign, "succeeded", after=20)
+    late: list[str] = []
+    paper.player.at(19, lambda: late.append(paper.add("running", KEY, age=0)))
+
+    assert Origin.STARTED is started(paper, CLEARED).origin
+    assert late == paper.stopped
+
+
+def test_without_stopping_a_former_run_is_waited_for() -> None:
+    """Two laptops with one deployment name must not stop each other's runs."""
+    paper = PaperJob()
+    former = paper.add("running", KEY)
+    paper.set(former, "succeeded", after=100)
+
+    assert (Origin.STARTED, []) == (started(paper, CLEARED, stop_former=False).origin, paper.stopped)
+    assert paper.started_at[0] >= 1100
+
+
+def test_a_former_run_that_does_not_stop() -> None:
+    """Bounded by busy_timeout; one stop, no start."""
+    paper = PaperJob()
+    former = paper.add("running", KEY)
+    paper.stop_takes = 10_000
+
+    outcome = busy(paper, CLEARED, busy_timeout=60)
+
+    assert (True, former, 0, [former]) == (outcome.timed_out, outcome.run and outcome.run.id, paper.posts, paper.stopped)
+    assert 1060 == pytest.approx(paper.player.now)
+
+
+@pytest.mark.parametrize("answer", [lost(), Response(503), grpc_error(400, "is not active", 9)])
+def test_a_stop_that_fails_is_told_and_looked_after(answer: Any) -> None:
+    """The former run may end by itself, too; the stop is not repeated."""
+    paper = PaperJob()
+    former = paper.add("running", KEY)
+    paper.set(former, "succeeded", after=30)
+    turn = start_exactly_once(Start(IDS, CLEARED))
+    answering = paper.player.script[0]
+
+    def failing_stop(request: Any) -> Any:
+        if request.path.endswith(":stop"):
+            paper.stopped.append(former)
+            return answer
+        assert callable(answering)
+        return answering(request)
+
+    paper.player.script = [failing_stop]
+
+    outcome = paper.player.play(turn)
+
+    assert isinstance(outcome, Started)
+    assert ([former], True) == (paper.stopped, f"Run {former} was asked to stop." in paper.player.said)
+
+
+# ------------------------------------------------------------------------------------------------ loss
+
+
+def test_a_lost_answer_is_found() -> None:
+    """The run is there at the next look; it is ours, and nothing is sent again."""
+    paper = PaperJob("lost")
+
+    outcome = started(paper)
+
+    assert (paper.executed, Origin.FOUND, 1) == ([outcome.run.id], outcome.origin, outcome.losses)
+    assert (1, []) == (paper.posts, paper.player.pauses)
+    assert paper.keys == [outcome.key]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 30.0, 75.0, GRACE - 1])
+def test_a_late_effect_is_found(seconds: float) -> None:
+    """As long as it comes within GRACE after sending."""
+    paper = PaperJob(("late", seconds), latency=0.2)
+
+    outcome = started(paper)
+
+    assert (Origin.FOUND, 1, 1) == (outcome.origin, paper.posts, len(paper.runs))
+
+
+def test_a_lost_start_that_fails_at_once_is_this_tries_result() -> None:
+    """It took effect, and ended badly before the first look."""
+    paper = PaperJob("lost")
+    paper.player.at(0.4, lambda: paper.runs[0].update(status="failed"))
+    paper.player.latency = 0.3
+
+    outcome = started(paper)
+
+    assert (Origin.FOUND, "failed", 1) == (outcome.origin, outcome.run.status, paper.posts)
+
+
+@pytest.mark.parametrize("vanished", [1, 2])
+def test_a_start_is_sent_again_only_after_its_time(vanished: int) -> None:
+    """GRACE after sending, and at most twice."""
+    paper = PaperJob(*["vanished"] * vanished)
+
+    outcome = started(paper)
+
+    assert (Origin.STARTED, vanished, vanished + 1) == (outcome.origin, outcome.losses, paper.posts)
+    gaps = [after - before for before, after in zip(paper.started_at, paper.started_at[1:], strict=False)]
+    assert [gap for gap in gaps if gap >= GRACE] == gaps
+
+
+def test_three_losses_end_the_try_for_good() -> None:
+    """A run may exist: Airflow's retry would be the next start."""
+    paper = PaperJob(*["vanished"] * 9)
+
+    with pytest.raises(CmlRunMayExistError, match="A run may exist"):
+        begin(paper)
+
+    assert 3 == paper.posts
+
+
+def test_a_lost_refusal_is_settled_by_its_receipt() -> None:
+    """The job was busy when the lost start arrived; its end is waited for, and the next start is no repetition."""
+    paper = PaperJob("lost")
+    foreign: list[str] = []
+    paper.player.at(0.1, lambda: foreign.append(paper.add("running", age=0)))
+    paper.player.latency = 0.2
+    paper.player.at(60, lambda: paper.set(foreign[0], "succeeded"))
+
+    outcome = started(paper)
+
+    assert (Origin.STARTED, 1, 2) == (outcome.origin, outcome.losses, paper.posts)
+    assert 1060 <= paper.started_at[1] < 1000 + GRACE
+
+
+@pytest.mark.parametrize("wait_when_busy", [True, False])
+def test_a_pending_loss_comes_before_busy(wait_when_busy: bool) -> None:
+    """The active run may hide that ours comes later: fail and skip wait for the loss first."""
+    paper = PaperJob(("late", 100.0))
+    foreign = []
+    paper.player.at(1, lambda: foreign.append(paper.add("running", age=0)))
+    paper.player.at(50, lambda: paper.set(foreign[0], "succeeded"))
+
+    outcome = started(paper, wait_when_busy=wait_when_busy)
+
+    assert (Origin.FOUND, 1) == (outcome.origin, paper.posts)
+
+
+def test_a_look_that_fails_while_a_loss_is_pending() -> None:
+    """It cannot be looked for, so a run may exist; failing looks are tried for ten minutes before."""
+    paper = PaperJob("vanished")
+    paper.player.at(1, lambda: paper.failing.extend([Response(503)] * 1000))
+
+    with pytest.raises(CmlRunMayExistError, match="could not be looked for: .*503.*A run may exist"):
+        begin(paper)
+
+    assert (1, True) == (paper.posts, paper.player.now > 1000 + 500)
+
+
+def test_failures_to_look_for_a_loss_are_survived() -> None:
+    """A gateway that is down for minutes hides a run, and does not undo it."""
+    paper = PaperJob("lost")
+    answering = paper.player.script[0]
+
+    def down_after_the_start(request: Any) -> Any:
+        assert callable(answering)
+        down = paper.posts and paper.player.now < 1300 and request.method == "GET"
+        return Response(502) if down else answering(request)
+
+    paper.player.script = [down_after_the_start]
+
+    outcome = started(paper)
+
+    assert (Origin.FOUND, 1) == (outcome.origin, paper.posts)
+
+
+def test_the_first_look_that_fails_is_no_loss() -> None:
+    """Nothing was sent: CML could not be asked, and Airflow may try again."""
+    paper = PaperJob()
+    paper.failing = [Response(503)] * 1000
+
+    with pytest.raises(CmlServerError):
+        begin(paper)
+
+    assert 0 == paper.posts
+
+
+def test_a_rejection_after_a_loss() -> None:
+    """The key may have been revoked meanwhile; the lost start may have run all the same."""
+    paper = PaperJob("vanished", grpc_error(403, "no", 7))
+
+    with pytest.raises(CmlRunMayExistError, match="now CML refuses"):
+        begin(paper)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [(grpc_error(403, "no", 7), CmlForbiddenError), (grpc_error(400, "no", 3), CmlRefusedError)]
+)
+def test_a_rejection_is_one_request(answer: Fate, error: type[Exception]) -> None:
+    """CML would say so again."""
+    paper = PaperJob(answer)
+
+    with pytest.raises(error):
+        begin(paper)
+
+    assert (1, []) == (paper.posts, paper.player.pauses)
+
+
+def test_a_start_that_was_not_sent_is_tried_again() -> None:
+    """After a look each time; no loss, and no waiting for GRACE."""
+    paper = PaperJob("unsent", "unsent")
+
+    outcome = started(paper)
+
+    assert (Origin.STARTED, 0, 3) == (outcome.origin, outcome.losses, paper.posts)
+    assert ["GET", "POST"] * 3 == [request.method for request in paper.player.requests]
+
+
+def test_a_start_that_can_never_be_sent() -> None:
+    """After ten minutes the connection's error is told; nothing was started."""
+    paper = PaperJob(*["unsent"] * 1000)
+
+    with pytest.raises(CmlConnectionError):
+        begin(paper)
+
+
+# ------------------------------------------------------------------------------------------------ busy
+
+
+def test_a_busy_job_is_waited_for() -> None:
+    """No start while a look shows an active run; the gaps grow from five seconds to the poll interval."""
+    paper = PaperJob()
+    foreign = paper.add("running")
+    paper.set(foreign, "succeeded", after=600)
+
+    outcome = started(paper, poll_interval=30.0)
+
+    assert (Origin.STARTED, 1, []) == (outcome.origin, paper.posts, paper.stopped)
+    assert 1600 <= paper.started_at[0] <= 1600 + 36
+    gaps = paper.player.pauses
+    assert BUSY_GAP * 0.8 <= gaps[0] <= BUSY_GAP * 1.2
+    assert [] == [gap for gap in gaps[6:] if not 24 <= gap <= 36]
+    assert 1 == paper.player.said.count("Waiting: ")
+
+
+@pytest.mark.parametrize("status", ["scheduling", "running", "stopping", "unknown"])
+@pytest.mark.parametrize("key", [None, replace(KEY, dag_id="other")])
+def test_a_busy_job_may_end_the_conversation(status: str, key: RunKey | None) -> None:
+    """Fail and skip look once, send nothing, and name the run. A stranger's run is never adopted or stopped."""
+    paper = PaperJob()
+    run_id = paper.add(status, key)
+
+    outcome = busy(paper, wait_when_busy=False)
+
+    assert (run_id, False) == (outcome.run and outcome.run.id, outcome.timed_out)
+    assert (f"run {run_id} of this job is {status}", 0, []) == (outcome.reason, paper.posts, paper.stopped)
+
+
+def test_busy_timeout() -> None:
+    """The time given is kept to the second, and the reason told."""
+    paper = PaperJob()
+    run_id = paper.add("running")
+
+    outcome = busy(paper, busy_timeout=100)
+
+    assert (True, run_id, 0) == (outcome.timed_out, outcome.run and outcome.run.id, paper.posts)
+    assert 1100 == pytest.approx(paper.player.now)
+
+
+def test_busy_timeout_looks_once_more_at_its_end() -> None:
+    """A job that becomes free at the last moment is started."""
+    paper = PaperJob()
+    paper.set(paper.add("running"), "succeeded", after=99.9)
+
+    assert Origin.STARTED is started(paper, busy_timeout=100).origin
+
+
+@pytest.mark.parametrize("face", BUSY_FACES)
+def test_every_face_of_busy_is_waited_for(face: Fate) -> None:
+    """The race is lost between look and start: no further start until a look has shown that run and its end."""
+    paper = PaperJob(face)
+    foreign: list[str] = []
+    paper.player.at(0.5, lambda: foreign.append(paper.add("running", age=0)))
+    paper.player.latency = 0.4
+    paper.player.at(80, lambda: paper.set(foreign[0], "succeeded"))
+
+    outcome = started(paper)
+
+    assert (Origin.STARTED, 2) == (outcome.origin, paper.posts)
+    assert paper.started_at[1] >= 1080
+
+
+@pytest.mark.parametrize("face", BUSY_FACES)
+def test_every_face_of_busy_may_end_the_conversation(face: Fate) -> None:
+    """One start, refused; the refusal's entry with our key is no run."""
+    paper = PaperJob(face)
+
+    outcome = busy(paper, wait_when_busy=False)
+
+    assert ("CML calls the job busy", 1, 1) == (outcome.reason, paper.posts, outcome.refusals)
+
+
+def test_refusals_no_look_explains_are_met_by_growing_gaps() -> None:
+    """The list lags, or is cut: 15, 30, 60 seconds and so on, with a look after each refusal and before each start."""
+    paper = PaperJob(*["skipped"] * 4)
+
+    started(paper)
+
+    gaps = [after - before for before, after in zip(paper.started_at, paper.started_at[1:], strict=False)]
+    assert [] == [(gap, most) for gap, most in zip(gaps, REFUSAL_GAPS, strict=False) if not 0.8 * most <= gap <= 1.2 * most]
+    assert ["GET", "POST", *["GET", "GET", "POST"] * 4] == [request.method for request in paper.player.requests]
+
+
+@pytest.mark.parametrize("wait_when_busy", [True, False])
+def test_out_of_quota_is_waited_for_and_said(wait_when_busy: bool) -> None:
+    """It is capacity, not another run of the job: waited for whatever busy means."""
+    paper = PaperJob(QUOTA, QUOTA)
+
+    outcome = started(paper, wait_when_busy=wait_when_busy)
+
+    assert (Origin.STARTED, 3) == (outcome.origin, paper.posts)
+    assert "Waiting: CML is out of quota." in paper.player.said
+
+
+def test_out_of_quota_has_the_bound_of_busy() -> None:
+    """busy_timeout ends that wait, too, with its own reason."""
+    paper = PaperJob(*[QUOTA] * 100)
+
+    outcome = busy(paper, busy_timeout=200)
+
+    assert (True, "CML is out of quota") == (outcome.timed_out, outcome.reason)
+
+
+def test_too_many_requests_is_no_loss() -> None:
+    """A gateway that counts has not passed the start on; it is obeyed."""
+    paper = PaperJob(Response(429, {"retry-after": "50"}))
+
+    outcome = started(paper)
+
+    assert (Origin.STARTED, 0, 2) == (outcome.origin, outcome.losses, paper.posts)
+    assert paper.started_at[1] - paper.started_at[0] >= 0.8 * 50
+
+
+@pytest.mark.parametrize(
+    ("story", "gap"), [("running", BUSY_GAP), ("skipped", REFUSAL_GAPS[0]), ("former", BUSY_GAP)]
+)
+def test_waiting_can_be_left_to_somebody_else(story: str, gap: float) -> None:
+    """Wherever this conversation would wait for others it ends, saying how long to stay away."""
+    paper = PaperJob("skipped") if story == "skipped" else PaperJob()
+    if story == "running":
+        paper.add("running")
+    if story == "former":
+        paper.add("running", KEY)
+
+    outcome = busy(paper, CLEARED if story == "former" else KEY, wait_elsewhere=True)
+
+    assert (False, []) == (outcome.timed_out, paper.player.pauses)
+    assert gap * 0.8 <= outcome.gap <= gap * 1.2
+
+
+# ------------------------------------------------------------------------------------------------ settle
+
+
+def test_settle_before_the_first_start_of_a_later_try() -> None:
+    """The earlier try may have died with a start in flight: it gets time to show, once."""
+    paper = PaperJob()
+    paper.add("succeeded")
+
+    started(paper, try_number(2))
+
+    assert ([SETTLE], 1) == (paper.player.pauses, paper.posts)
+    assert ["GET", "GET", "POST"] == [request.method for request in paper.player.requests]
+
+
+def test_what_settles_is_found() -> None:
+    """The dead worker's start takes effect while we wait: it is ours, and no second one is sent."""
+    paper = PaperJob()
+    paper.add("succeeded")
+    paper.player.at(60, lambda: paper.add("running", KEY, age=0))
+
+    outcome = started(paper, try_number(2))
+
+    assert (Origin.CARRIED_ON, 0) == (outcome.origin, paper.posts)
+
+
+def test_what_settles_after_a_clear_is_stopped() -> None:
+    """The same after a clear: the former series' late start is stopped first."""
+    paper = PaperJob()
+    late: list[str] = []
+    paper.player.at(60, lambda: late.append(paper.add("running", KEY, age=0)))
+
+    assert (Origin.STARTED, late) == (started(paper, CLEARED).origin, paper.stopped)
+
+
+@pytest.mark.parametrize(
+    ("status", "key", "settles"),
+    [
+        pytest.param("failed", KEY, False, id="the try before ran"),
+        pytest.param("skipped", KEY, True, id="a refusal proves nothing"),
+        pytest.param("failed", replace(KEY, start=KEY.start - 1), True, id="of the dag run before"),
+        pytest.param("failed", replace(KEY, map_index=4), True, id="of another task instance"),
+    ],
+)
+def test_settle_is_saved_where_the_earlier_start_is_known(status: str, key: RunKey, settles: bool) -> None:
+    """A try starts one run; if that of the try just before is in the list, nothing is on its way."""
+    paper = PaperJob()
+    paper.add(status, key)
+
+    started(paper, try_number(2))
+
+    assert settles == (SETTLE in paper.player.pauses)
+
+
+def test_settle_looks_at_the_try_just_before() -> None:
+    """An older one says nothing about it."""
+    paper = PaperJob()
+    paper.add("failed", KEY)
+
+    started(paper, try_number(3))
+
+    assert SETTLE in paper.player.pauses
+
+
+@pytest.mark.parametrize("settings", [{"settled": True}, {}])
+def test_settle_is_saved_where_time_has_passed(settings: dict[str, Any]) -> None:
+    """A retry delay of SETTLE or more, or a first try."""
+    paper = PaperJob()
+    paper.add("succeeded")
+
+    started(paper, try_number(2) if settings else KEY, **settings)
+
+    assert [] == paper.player.pauses
+
+
+def test_settle_is_once() -> None:
+    """Not again after busy, a loss or a refusal."""
+    paper = PaperJob("skipped", "vanished")
+    foreign = paper.add("running")
+    paper.set(foreign, "succeeded", after=50)
+
+    started(paper, try_number(2))
+
+    assert 1 == paper.player.pauses.count(SETTLE)
+
+
+# ------------------------------------------------------------------------------------------------ fresh
+
+
+@pytest.mark.parametrize(("latency", "looks"), [(0.1, 1), (FRESH, 1), (FRESH + 0.1, 1 + RELOOKS)])
+def test_a_look_is_good_for_a_moment(latency: float, looks: int) -> None:
+    """Older than five seconds it is repeated; a workspace that needs longer for an answer is believed after a few."""
+    paper = PaperJob(latency=latency)
+
+    started(paper)
+
+    assert ["GET"] * looks + ["POST"] == [request.method for request in paper.player.requests]
+
+
+def test_a_worker_that_slept_looks_again() -> None:
+    """A frozen worker must not send what it saw no reason against long ago."""
+    paper = PaperJob()
+    slept: list[str] = []
+    answering = paper.player.script[0]
+
+    def frozen(request: Any) -> Any:
+        assert callable(answering)
+        answer = answering(request)
+        if not slept:
+            slept.append(paper.add("succeeded", KEY, age=0))
+            paper.player.now += 400
+        return answer
+
+    paper.player.script = [frozen]
+
+    outcome = started(paper)
+
+    assert (slept[0], 0) == (outcome.run.id, paper.posts)
+
+
+# ------------------------------------------------------------------------------------------------ no echo
+
+
+def test_without_echoes_a_first_try_may_start() -> None:
+    """Nothing of ours can be there yet."""
+    paper = PaperJob()
+    paper.echoes = False
+    paper.add("succeeded")
+
+    assert Origin.STARTED is started(paper).origin
+
+
+def test_without_echoes_a_retry_cannot_know() -> None:
+    """It ends for good: a second start could be a second run."""
+    paper = PaperJob()
+    paper.echoes = False
+    paper.add("succeeded")
+
+    with pytest.raises(CmlRunMayExistError, match="try 2 cannot tell whether an earlier try started one.*durable=False"):
+        begin(paper, try_number(2))
+
+    assert 0 == paper.posts
+
+
+def test_without_echoes_and_not_durable() -> None:
+    """Whoever wants a new run each time gets it."""
+    paper = PaperJob()
+    paper.echoes = False
+    paper.add("succeeded")
+
+    assert Origin.STARTED is started(paper, try_number(2), durable=False).origin
+
+
+def test_without_echoes_a_loss_is_for_good() -> None:
+    """It cannot be looked for."""
+    paper = PaperJob("lost")
+    paper.echoes = False
+
+    with pytest.raises(CmlRunMayExistError, match="does not show the environment of runs, so it cannot be looked for"):
+        begin(paper)
+
+    assert 1 == paper.posts
+
+
+def test_lists_without_environments_are_no_hindrance() -> None:
+    """The run itself shows its key: a lost answer is found, a retry carries on."""
+    paper = PaperJob("lost")
+    paper.list_echoes = False
+    paper.add("succeeded")
+
+    found = started(paper)
+    carried = started(paper, try_number(2))
+
+    assert (Origin.FOUND, Origin.CARRIED_ON) == (found.origin, carried.origin)
+    assert (found.run.id, 1) == (carried.run.id, paper.posts)
+
+
+# ------------------------------------------------------------------------------------------------ small pages
+
+
+@pytest.mark.parametrize("page_size", [1, 3])
+def test_own_runs_are_found_on_every_page(page_size: int) -> None:
+    """However small CML makes its pages."""
+    paper = PaperJob(page_size=page_size)
+    mine = paper.add("succeeded", KEY, age=5000)
+    for number in range(10):
+        paper.add("skipped", age=1000 - number)
+
+    assert mine == started(paper, try_number(2)).run.id
+
+
+def test_the_environment_travels_with_the_key() -> None:
+    """The user's variables and ours, in every start."""
+    paper = PaperJob("skipped")
+
+    started(paper)
+
+    bodies = [request.json or {} for request in paper.player.requests if request.method == "POST"]
+    assert [{"A", "AIRFLOW_RUN_KEY"}] * 2 == [set(body["environment"]) for body in bodies]  # type: ignore[call-overload]
