@@ -81,6 +81,7 @@ class Airflow:
         self._ticket = 0
         self._acts = ACTS
         self._visits = ACTS
+        self._edits = 1
         self._strangers = 0
 
     @property
@@ -145,7 +146,7 @@ class Airflow:
         if act == "cleared":
             self._clear()
         elif act == "one retry more":
-            self.retries += 1
+            self._edit_retries(1)
         elif act == "recreated":
             self._recreate()
 
@@ -160,8 +161,14 @@ class Airflow:
         if act == "recreated":
             self._recreate()
             return
-        self.retries = max(self.retries + {"cleared, one retry more": 1, "cleared, one retry less": -1}.get(act, 0), 0)
+        self._edit_retries({"cleared, one retry more": 1, "cleared, one retry less": -1}.get(act, 0))
         self._clear()
+
+    def _edit_retries(self, by: int) -> None:
+        """Once in a schedule: no function of what Airflow knows tells the series apart through two edits."""
+        if by and self._edits:
+            self._edits -= 1
+            self.retries = max(self.retries + by, 0)
 
     def _clear(self) -> None:
         """Clear a task that is not running."""

@@ -4,7 +4,8 @@ The world is bounded: a start takes effect at most 75 s after it was sent, a run
 of it is what no rule can settle, since CML has no idempotency key: a start still later than that (V1), a run longer
 unlisted (V2), a late start beside a process that Airflow has given up (V3), a process killed at its last try (V4), a
 given-up process where no environment is shown (V5), a clear of a running task that Airflow records like a retry (V6),
-CML's own Job Retry (V7); and a dag run made again within 90 s of a start that is still on its way.
+CML's own Job Retry (V7), two edits of `retries` around a clear (4.1), one lowering it between two tries (4.1); and a
+dag run made again within 90 s of a start that is still on its way.
 
 `make simulate` plays more schedules of the same world; `mutations.py` shows that each rule is needed.
 """
