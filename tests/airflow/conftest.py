@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_cml.emulator import Job, Project
+    from airflow_provider_cml.emulator.ledger import RunRecord
+    from tests.airflow.deployment import Task
 
 DAGS = Path(__file__).parent / "dags"
 UNTIL_TOLD = Life(running=None)
@@ -76,7 +78,6 @@ def airflow(
     ports = free_ports(3)
     environment = airflow_environment(folder / "airflow", DAGS, ports) | {
         "AIRFLOW__CML__DEPLOYMENT": "scenarios",
-        "AIRFLOW__CORE__PARALLELISM": "8",
         # The files do not change; what is not parsed again leaves its time to the tasks.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         "SCENARIO_LITERAL": secrets.literal,
@@ -85,7 +86,7 @@ def airflow(
     with _ended_by_signals(), running(standalone, environment, folder / "standalone.log") as up:
         deployment = Deployment(ports[0], folder / "airflow", environment, up)
         wait_until(deployment.is_healthy, "Airflow", 300, up)
-        names = {"everyday", "killed", "ended"}
+        names = {"everyday", "killed", "ended", "daily"}
         wait_until(lambda: deployment.has_dags(names), "the DAGs", 120, up)
         for name, fields in _connections(cml, secrets).items():
             deployment.post("connections", {"connection_id": name, **fields})
@@ -94,6 +95,16 @@ def airflow(
             yield deployment
         finally:
             deployment.close()
+
+
+def wait_for_look(cml: Emulator, task: Task, run: RunRecord) -> None:
+    """Wait until somebody has looked at this run once more: its triggerer, if the task is deferred."""
+
+    def looks() -> int:
+        return sum(run.id in request.path for request in cml.ledger.requests("GetJobRun"))
+
+    before = looks()
+    task.wait_until(lambda: looks() > before, f"a look at the run of {task}")
 
 
 def _connections(cml: Emulator, secrets: Secrets) -> dict[str, dict[str, str]]:

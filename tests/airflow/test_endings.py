@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.airflow.conftest import wait_for_look
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +70,8 @@ def test_frozen_triggerer(airflow: Deployment, cml: Emulator, declare: Callable[
     task = dag_run.task("deferred")
     task.wait_for("deferred")
     task.wait_until(lambda: task.triggerer() is not None, "a triggerer for the task")
+    (run,) = cml.ledger.runs(job.id)
+    wait_for_look(cml, task, run)
     frozen, other = sorted(airflow.triggerers[:2], key=lambda each: each.job_id != task.triggerer())
     frozen.freeze()
     begin = time.monotonic()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_cml.emulator import Life
-from tests.airflow.conftest import UNTIL_TOLD
+from tests.airflow.conftest import UNTIL_TOLD, wait_for_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,13 +69,13 @@ def test_killed_triggerer(airflow: Deployment, cml: Emulator, declare: Callable[
     task.wait_for("deferred")
     task.wait_until(lambda: task.triggerer() is not None, "a triggerer for the task")
     (run,) = cml.ledger.runs(job.id)
+    wait_for_look(cml, task, run)
     (dead,) = [triggerer for triggerer in airflow.triggerers if triggerer.job_id == task.triggerer()]
     dead.kill()
     airflow.triggerers.remove(dead)
     alive = airflow.start_triggerer()
     task.wait_until(lambda: task.triggerer() == alive.job_id, "the new triggerer for the task")
-    looks = len(cml.ledger.requests("GetJobRun"))
-    task.wait_until(lambda: len(cml.ledger.requests("GetJobRun")) > looks, "a look of the new triggerer")
+    wait_for_look(cml, task, run)
     cml.workspace.set_status(run.id, "succeeded")
     dag_run.wait_for_success()
     (run,) = cml.ledger.runs(job.id)
