@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 CONNECTION_AGE = 60.0
 """Seconds a connection is believed before it is read again."""
+NEWEST = 25
+"""Entries of a job's history one look of a line reads: the active run is the newest but for a few refusals."""
 
 
 async def perform(conn_id: str, exchange: Callable[[], Exchange[T]], tell: Tell) -> T:
@@ -201,13 +203,15 @@ class _Queue:
             async with self._shared.transport(self._endpoint) as transport:
                 while True:
                     await asyncio.sleep(self._gap())
-                    exchange = v2.list_job_runs(self._ids.project_id, self._ids.job_id, patience=POLL_PATIENCE)
+                    exchange = v2.list_job_runs(
+                        self._ids.project_id, self._ids.job_id, page_size=NEWEST, patience=POLL_PATIENCE
+                    )
                     page = await transport.perform(exchange, tell)
                     self._see(page.items)
                     place = self._line.let_go(page.items, asyncio.get_running_loop().time())
                     if place is not None and not self._turns[place].done():
                         self._turns[place].set_result(None)
-        except CmlError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody must wait for a look that never comes
             for turn in self._turns.values():
                 if not turn.done():
                     turn.set_exception(error)
@@ -215,12 +219,12 @@ class _Queue:
     def _see(self, runs: tuple[JobRun, ...]) -> None:
         active = next((run for run in runs if run.is_active), None)
         if active is not None and (self._occupant is None or active.id != self._occupant.id):
-            self._occupied_since = time.monotonic()
+            self._occupied_since = asyncio.get_running_loop().time()
         self._occupant = active
 
     def _gap(self) -> float:
         """A tenth of the occupying run's age, as far as it was watched: 5 s at least, the shortest wish at most."""
-        age = time.monotonic() - self._occupied_since if self._occupant else 0.0
+        age = asyncio.get_running_loop().time() - self._occupied_since if self._occupant else 0.0
         longest = max(min(self._gaps.values(), default=BUSY_GAP), 1.0)
         return min(max(age * AGE_SHARE, BUSY_GAP), longest) * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
 
