@@ -30,7 +30,9 @@ FIELDS = [
     "kill_on_timeout timeout status environment project_id job_id finished_at arguments creator valid message",
     "next_page_token job_runs jobs projects engine_id",
 ]
-times = st.sampled_from(["2026-10-03T08:07:48.123456789Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "x"])
+times = st.sampled_from(
+    ["2026-10-03T08:07:48.123456789Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "x"]
+)
 nested = st.dictionaries(st.sampled_from(" ".join(FIELDS).split()), json_values, max_size=4)
 answers = st.dictionaries(
     st.sampled_from(" ".join(FIELDS).split()),
@@ -114,7 +116,9 @@ def test_project() -> None:
     }
     created = datetime(2026, 10, 3, 8, 7, 48, 123456, tzinfo=UTC)
 
-    assert Project("k9yi-cww6-iw3w-buq0", "Risk Analysis", "risk-analysis", "alice", created) == decoding.project(fields)
+    assert Project("k9yi-cww6-iw3w-buq0", "Risk Analysis", "risk-analysis", "alice", created) == decoding.project(
+        fields
+    )
 
 
 def test_job() -> None:
@@ -136,8 +140,20 @@ def test_job() -> None:
 
 @pytest.mark.parametrize(
     ("timeout", "seconds"),
-    [("15", 15), (15, 15), ("0", None), (0, None), ("", None), (None, None), (True, None), ("x", None), ("-1", None)]
-    + [("9" * 30, None), ("٣", None), ([15], None)],
+    [
+        ("15", 15),
+        (15, 15),
+        ("0", None),
+        (0, None),
+        ("", None),
+        (None, None),
+        (True, None),
+        ("x", None),
+        ("-1", None),
+        ("9" * 30, None),
+        ("٣", None),
+        ([15], None),
+    ],
 )
 def test_job_timeout(timeout: object, seconds: int | None) -> None:
     """A timeout is a number of seconds, or none is set."""
@@ -161,12 +177,27 @@ def test_job_run() -> None:
         "creator": {"username": "alice"},
         "environment": environment,
     }
-    times = [datetime(2026, 10, 3, 8, 0, second, tzinfo=UTC) for second in range(5)]
+    begin, *later = [datetime(2026, 10, 3, 8, 0, second, tzinfo=UTC) for second in range(5)]
 
     run = decoding.job_run(fields)
 
     assert (
-        JobRun("lzwh60yx5d1984jm", "p", "j", JobRunStatus.TIMEDOUT, "ENGINE_TIMEDOUT", *times, "--fast", "alice", "v1;key", True)
+        JobRun(
+            "lzwh60yx5d1984jm",
+            "p",
+            "j",
+            JobRunStatus.TIMEDOUT,
+            "ENGINE_TIMEDOUT",
+            created_at=begin,
+            scheduling_at=later[0],
+            starting_at=later[1],
+            running_at=later[2],
+            finished_at=later[3],
+            arguments="--fast",
+            creator="alice",
+            run_key="v1;key",
+            echoes=True,
+        )
         == run
     )
     assert "hunter2" not in repr(run)

@@ -123,7 +123,7 @@ def test_segment(text: str, encoded: str) -> None:
 @pytest.mark.parametrize("text", ["", ".", "..", "../x", "x/..", "a/../b", "a\nb", "a\x00", "\x7f", "\ud800"])
 def test_what_cannot_be_a_segment(text: str) -> None:
     """Nothing leads to another address; the message names the field."""
-    with pytest.raises(CmlInputError, match="^job: "):
+    with pytest.raises(CmlInputError, match=r"^job: "):
         segment(text, "job")
 
 

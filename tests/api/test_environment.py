@@ -39,7 +39,11 @@ def test_values_become_text(value: object, text: str) -> None:
     assert {"NAME": text} == as_text({"NAME": value})
 
 
-@given(st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.integers() | st.floats() | st.text() | st.booleans()))
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.integers() | st.floats() | st.text() | st.booleans()
+    )
+)
 def test_every_value_is_text_or_refused(environment: dict[str, Any]) -> None:
     """What gets through is text without a NUL, and numbers keep their value."""
     try:
@@ -59,7 +63,8 @@ def test_nothing_is_nothing(environment: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, math.nan, math.inf, Decimal("NaN"), ["secret-part"], {"a": "secret-part"}, b"secret-part", "secret-part\0"]
+    "value",
+    [None, math.nan, math.inf, Decimal("NaN"), ["secret-part"], {"a": "secret-part"}, b"secret-part", "secret-part\0"],
 )
 def test_a_value_that_is_no_text_is_refused_without_showing_it(value: object) -> None:
     """The message names the field and the variable; a value never stands in it."""
@@ -73,7 +78,7 @@ def test_a_value_that_is_no_text_is_refused_without_showing_it(value: object) ->
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", 5, None, "AIRFLOW_RUN_KEY", "AIRFLOW_CTX_DAG_ID"])
 def test_a_name_that_cannot_be_is_refused(name: object) -> None:
     """What cannot be a variable, and what the provider keeps for itself, is refused."""
-    with pytest.raises(CmlInputError, match="^environment: "):
+    with pytest.raises(CmlInputError, match=r"^environment: "):
         as_text({name: "x"})
 
 

@@ -110,9 +110,11 @@ TEXTS: dict[str, tuple[Response, type[CmlError], str]] = {
     "302": (
         Response(302, {"location": "https://elsewhere.example/login?key=k"}),
         CmlProtocolError,
-        "GET /api/v2/projects was answered 302, a redirect. Redirects are not followed, so that no key travels "
-        "elsewhere; use the final https:// address of the workspace as the connection's Host. "
-        "A redirect to a login page means that the key was not accepted.",
+        (
+            "GET /api/v2/projects was answered 302, a redirect. Redirects are not followed, so that no key travels "
+            "elsewhere; use the final https:// address of the workspace as the connection's Host. "
+            "A redirect to a login page means that the key was not accepted."
+        ),
     ),
 }
 
@@ -139,7 +141,7 @@ def test_every_status_has_one_branch(status: int) -> None:
 
 
 def test_branches_never_meet() -> None:
-    """A class of errors that says no verdict and one that says no are apart, and the tree is what its docstring draws."""
+    """No error is both "could not ask" and "said no", and the tree is what its docstring draws."""
     kinds = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, CmlError)}
     drawn = {word for word in (errors.__doc__ or "").replace("(", " ").split() if word.startswith("Cml")}
     both = [n for n, k in kinds.items() if issubclass(k, CmlUnavailableError) and issubclass(k, CmlRefusedError)]
@@ -283,7 +285,7 @@ def test_not_json_says_what_came() -> None:
     error = not_json(GET, html("Sign in"), "not readable as JSON")
 
     assert (
-        "GET /api/v2/projects: expected JSON, got text/html (not readable as JSON) (\"Sign in\"). A login or error page "
+        'GET /api/v2/projects: expected JSON, got text/html (not readable as JSON) ("Sign in"). A login or error page '
         "instead of JSON usually means an expired key, a Host that is not the workspace's, or a gateway in between."
     ) == str(error)
 

@@ -150,7 +150,7 @@ def test_certificate_for_another_name(drive: Drive, authority: Authority, listen
 
 
 def test_plain_http_where_tls_is_expected(drive: Drive, listen: Callable[..., Listener]) -> None:
-    """https to a server that does not speak TLS: unsent, and the message says so."""
+    """An https address of a server that does not speak TLS: unsent, and the message says so."""
     server = listen(knowing_no_tls)
 
     error = failure(drive, endpoint_of(f"https://{HOST}:{server.port}"))
@@ -198,7 +198,7 @@ def test_no_room_to_connect(drive: Drive, tls: bool) -> None:
 
 
 def test_tls_where_plain_http_is_expected(drive: Drive, authority: Authority, listen: Callable[..., Listener]) -> None:
-    """http to a server that speaks TLS: the request went out, in clear, so it counts as sent."""
+    """An http address of a server that speaks TLS: the request went out, in clear, so it counts as sent."""
     server = listen(answering(PROJECT), authority.context())
 
     error = failure(drive, endpoint_of(f"http://{HOST}:{server.port}"))
@@ -303,7 +303,7 @@ def test_the_environments_bundle_counts_when_nothing_is_explicit(
 def test_the_environments_bundle_does_not_beat_an_explicit_one(
     drive: Drive, authority: Authority, listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """requests would let it, if it were asked."""
+    """The library requests would let it, if it were asked."""
     server = listen(answering(PROJECT), authority.context())
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority.pem)
 
@@ -334,9 +334,7 @@ def test_the_environments_bundle_does_not_bring_verification_back(
         (Tls(ca_bundle="/own", explicit=True), {"REQUESTS_CA_BUNDLE": "/r"}, "/own"),
     ],
 )
-def test_ca_file(
-    monkeypatch: pytest.MonkeyPatch, tls: Tls, environment: dict[str, str], expected: str
-) -> None:
+def test_ca_file(monkeypatch: pytest.MonkeyPatch, tls: Tls, environment: dict[str, str], expected: str) -> None:
     """The connection's word first, then the environment's, then certifi's authorities."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -370,7 +368,9 @@ def test_a_file_that_holds_no_certificate(
     assert (True, True) == (what in str(caught.value), str(path) in str(caught.value))
 
 
-def test_client_certificate(drive: Drive, authority: Authority, listen: Callable[..., Listener], tmp_path: Path) -> None:
+def test_client_certificate(
+    drive: Drive, authority: Authority, listen: Callable[..., Listener], tmp_path: Path
+) -> None:
     """A gateway that asks for a certificate gets it."""
     context = authority.context()
     authority.root.configure_trust(context)
@@ -465,9 +465,7 @@ def test_a_proxy_that_refuses(drive: Drive, listen: Callable[..., Listener]) -> 
     assert (False, True) == (error.sent, "could not be reached through the proxy" in str(error))
 
 
-def test_a_bad_certificate_beyond_a_proxy(
-    drive: Drive, authority: Authority, listen: Callable[..., Listener]
-) -> None:
+def test_a_bad_certificate_beyond_a_proxy(drive: Drive, authority: Authority, listen: Callable[..., Listener]) -> None:
     """The workspace's certificate is blamed, not the proxy."""
     workspace = listen(answering(PROJECT), authority.context())
     proxy = listen(forwarding)
@@ -525,7 +523,7 @@ def test_proxy_of_the_connection(proxy: Proxy, expected: str) -> None:
 def test_netrc_is_ignored(
     drive: Drive, listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """requests would replace our credential by the one of ~/.netrc."""
+    """The library requests would replace our credential by the one of ~/.netrc."""
     server = listen(answering(PROJECT))
     netrc = tmp_path / ".netrc"
     netrc.write_text(f"machine {HOST} login somebody password else\n")
@@ -538,9 +536,7 @@ def test_netrc_is_ignored(
     assert [f"Bearer {KEY}"] == [heard.headers["authorization"] for heard in server.heard]
 
 
-def test_nothing_writes_the_environment(
-    drive: Drive, authority: Authority, listen: Callable[..., Listener]
-) -> None:
+def test_nothing_writes_the_environment(drive: Drive, authority: Authority, listen: Callable[..., Listener]) -> None:
     """Other connections of the same process see nothing of this one's settings."""
     before = dict(os.environ)
     server = listen(answering(PROJECT), authority.context())

@@ -54,7 +54,8 @@ def test_a_good_answer_is_one_request_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", [lost(), unsent(), Response(500), Response(502), Response(504), Response(429), Response(302), Response(408)]
+    "failure",
+    [lost(), unsent(), Response(500), Response(502), Response(504), Response(429), Response(302), Response(408)],
 )
 def test_asks_again_after_any_failure_to_ask(failure: Outcome) -> None:
     """Connection errors, 5xx, 429 and answers that are not CML's: none is a verdict."""

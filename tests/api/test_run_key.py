@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -61,7 +61,9 @@ def test_round_trip(key: RunKey) -> None:
     assert (key, 11, 1) == (RunKey.parse(text), len(text.split(";")), len((text + "|").splitlines()))
 
 
-@pytest.mark.parametrize("name", ["a;b", "a=b", "a%3Bb", "a\nb", "ü ß", "a/b", "", ";;;", "%", "~", "a\u2028b", "x" * 500])
+@pytest.mark.parametrize(
+    "name", ["a;b", "a=b", "a%3Bb", "a\nb", "ü ß", "a/b", "", ";;;", "%", "~", "a\u2028b", "x" * 500]
+)
 def test_odd_names(name: str) -> None:
     """The characters that separate the facts may stand in a name."""
     key = replace(KEY, deployment=name, dag_id=name, run_id=name, task_id=name)
@@ -73,7 +75,7 @@ def test_odd_names(name: str) -> None:
 @given(one=st.text(), other=st.text())
 def test_different_names_are_different_keys(name: str, one: str, other: str) -> None:
     """No two task instances share a text."""
-    texts = {str(replace(KEY, **{name: text})) for text in (one, other)}
+    texts = {str(replace(KEY, **{name: text})) for text in (one, other)}  # type: ignore[arg-type]
 
     assert len({one, other}) == len(texts)
 
@@ -106,7 +108,9 @@ def test_foreign_text_is_no_key(text: str | None) -> None:
     assert RunKey.parse(text) is None
 
 
-@given(st.text() | st.lists(st.text(max_size=5), min_size=11, max_size=11).map(lambda parts: "v1;" + ";".join(parts[1:])))
+@given(
+    st.text() | st.lists(st.text(max_size=5), min_size=11, max_size=11).map(lambda parts: "v1;" + ";".join(parts[1:]))
+)
 def test_any_text_is_a_key_or_none(text: str) -> None:
     """Reading never fails."""
     key = RunKey.parse(text)
@@ -202,14 +206,12 @@ def comparisons(longest: int = 5) -> Iterator[tuple[Begun, Begun]]:
             if steps[-1] in {"raise", "lower"}:
                 continue
             for retries in range(4):
-                *before, last = history(retries, steps) or [None]
-                for old in before:
-                    assert old is not None
-                    assert last is not None
-                    yield old, last
+                begun = history(retries, steps)
+                for old in begun[:-1]:
+                    yield old, begun[-1]
 
 
-RULES = {
+RULES: dict[str, Callable[[RunKey, RunKey], bool]] = {
     "same_series": same_series,
     "max_tries - retries": lambda old, now: old.max_tries - old.retries == now.max_tries - now.retries,
     "the same + start": lambda old, now: (
@@ -236,7 +238,13 @@ def test_same_series_by_brute_force() -> None:
     assert len(pairs) > 20_000
     taken = {rule: found[0] / len(pairs) for rule, found in wrong.items()}
     unknown = {rule: found[1] / len(pairs) for rule, found in wrong.items()}
-    assert taken["same_series"] < 0.001 < taken["the same + start"] < taken["max_tries + start"] < taken["max_tries - retries"]
+    assert (
+        taken["same_series"]
+        < 0.001
+        < taken["the same + start"]
+        < taken["max_tries + start"]
+        < taken["max_tries - retries"]
+    )
     assert unknown["max_tries + start"] == 0 < unknown["same_series"] < 0.02 < unknown["max_tries - retries"]
 
 

@@ -106,7 +106,9 @@ def test_an_error_quotes_the_message_and_no_value() -> None:
         player.play(start({"PASSWORD": "hunter2"}))
 
 
-@pytest.mark.parametrize(("project", "parts"), [("alice/risk-analysis", ("alice", "risk-analysis")), ("a/ü", ("a", "ü"))])
+@pytest.mark.parametrize(
+    ("project", "parts"), [("alice/risk-analysis", ("alice", "risk-analysis")), ("a/ü", ("a", "ü"))]
+)
 def test_split_project(project: str, parts: tuple[str, str]) -> None:
     """v1 knows a project as owner and slug only."""
     assert parts == v1.split_project(project)
@@ -115,5 +117,5 @@ def test_split_project(project: str, parts: tuple[str, str]) -> None:
 @pytest.mark.parametrize("project", ["", "x", "/", "/x", "x/", "a/b/c", "k9yi-cww6-iw3w-buq0"])
 def test_a_project_v1_does_not_know(project: str) -> None:
     """The message says how it has to be written."""
-    with pytest.raises(CmlInputError, match="^project: API v1 needs 'owner/slug'"):
+    with pytest.raises(CmlInputError, match=r"^project: API v1 needs 'owner/slug'"):
         v1.split_project(project)

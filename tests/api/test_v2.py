@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from airflow_provider_cml.api import decoding, v2
@@ -135,9 +135,7 @@ def schema_of(definition: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_public_function_has_an_example() -> None:
     """A new exchange comes with an input that is checked against the document."""
-    public = {
-        name for name, value in vars(v2).items() if inspect.isfunction(value) and value.__module__ == v2.__name__
-    }
+    public = {name for name, value in vars(v2).items() if inspect.isfunction(value) and value.__module__ == v2.__name__}
 
     assert {name for name in public if not name.startswith("_")} == {*EXAMPLES, *NO_EXCHANGES}
 
@@ -290,7 +288,7 @@ def example(schema: dict[str, Any], depth: int = 0) -> Any:
             return schema["enum"][-1] if "enum" in schema else "text"
         case "boolean", _:
             return True
-        case ("integer" | "number"), _:
+        case (("integer" | "number"), _):
             return 1
         case "array", _:
             return [] if depth > 3 else [example(schema["items"], depth + 1)]
@@ -398,9 +396,7 @@ def test_a_deletion_reads_no_body(body: bytes) -> None:
     assert 1 == len(player.requests)
 
 
-@pytest.mark.parametrize(
-    ("body", "found"), [(b'{"a": [1]}', {"a": [1]}), (b"", {}), (b" ", {})]
-)
+@pytest.mark.parametrize(("body", "found"), [(b'{"a": [1]}', {"a": [1]}), (b"", {}), (b" ", {})])
 def test_any_other_call_returns_the_object(body: bytes, found: dict[str, Any]) -> None:
     """Its JSON object as it stands; nothing is an empty one."""
     assert found == Player(Response(200, {}, body)).play(v2.request("GET", "/api/v2/usage"))
@@ -438,11 +434,13 @@ def test_any_other_call_returns_the_object(body: bytes, found: dict[str, Any]) -
 )
 def test_any_other_call_stays_within_the_api(path: str) -> None:
     """A path that begins elsewhere, or leads there, is refused before a connection opens."""
-    with pytest.raises(CmlInputError, match="^path: "):
+    with pytest.raises(CmlInputError, match=r"^path: "):
         first_request(v2.request("GET", path))
 
 
-@pytest.mark.parametrize("path", ["/api/v2/a%2Fb/c", "/api/v2/x:stop", "/api/v2/a..b", "/api/v2/%25", "/api/v2/...", "/api/x~y"])
+@pytest.mark.parametrize(
+    "path", ["/api/v2/a%2Fb/c", "/api/v2/x:stop", "/api/v2/a..b", "/api/v2/%25", "/api/v2/...", "/api/x~y"]
+)
 def test_any_other_call_keeps_its_path(path: str) -> None:
     """What is a path of the API goes out as it stands."""
     request = first_request(v2.request("GET", path))

@@ -156,7 +156,9 @@ class PaperJob:
         if any(run["status"] not in OVER for run in self.runs):
             self._enter(variables, "skipped", self.player.now)
             return grpc_error(400, f"job run for job {IDS.job_id} already active", 9)
-        return document(self._shown(self.run(self._enter(variables, "scheduling", self.player.now)), echoes=self.echoes))
+        return document(
+            self._shown(self.run(self._enter(variables, "scheduling", self.player.now)), echoes=self.echoes)
+        )
 
     def _shown(self, run: dict[str, Any], *, echoes: bool) -> dict[str, Any]:
         created = EPOCH + timedelta(seconds=run["created"])

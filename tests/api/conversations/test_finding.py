@@ -347,9 +347,7 @@ def test_all_pages() -> None:
     assert ["", "x", "y"] == asked
 
 
-def test_pages_of_the_emulator(
-    drive: Callable[[Endpoint], Driver], cml: Emulator, workspace: Workspace
-) -> None:
+def test_pages_of_the_emulator(drive: Callable[[Endpoint], Driver], cml: Emulator, workspace: Workspace) -> None:
     """A workspace that gives small pages whatever is asked for: names are found on every page."""
     workspace.page_size_cap = 2
     for number in range(5):
@@ -411,7 +409,11 @@ def test_no_run_carries_the_key() -> None:
 def test_find_newest_job_run(since: float, expected: str | None) -> None:
     """The newest that ran and was created at or after the moment; refusals do not count."""
     paper = PaperJob()
-    names = {paper.add("succeeded", age=100): "old", paper.add("succeeded", age=20): "new", paper.add("skipped", age=5): "no"}
+    names = {
+        paper.add("succeeded", age=100): "old",
+        paper.add("succeeded", age=20): "new",
+        paper.add("skipped", age=5): "no",
+    }
     moment = EPOCH + timedelta(seconds=paper.player.now + since)
 
     found = paper.player.play(find_newest_job_run(IDS, moment))

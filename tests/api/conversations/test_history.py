@@ -42,7 +42,11 @@ def test_an_empty_list() -> None:
 def test_runs_are_in_the_lists_order(page_size: int) -> None:
     """Newest first, whatever the size of a page; active ones and those with a key are told."""
     paper = PaperJob(page_size=page_size)
-    oldest, middle, newest = paper.add("succeeded", KEY, age=30), paper.add("running", age=20), paper.add("failed", age=10)
+    oldest, middle, newest = (
+        paper.add("succeeded", KEY, age=30),
+        paper.add("running", age=20),
+        paper.add("failed", age=10),
+    )
 
     history = looked(paper)
 

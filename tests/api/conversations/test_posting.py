@@ -39,6 +39,12 @@ def post(paper: PaperJob, posting: Posting) -> Started | None:
     return paper.player.play(posting.post())
 
 
+def settle(paper: PaperJob, posting: Posting) -> None:
+    """Go on with a lost start until it is settled, as turn after turn would."""
+    while paper.player.play(posting.settle_loss()):
+        pass
+
+
 def test_an_accepted_start() -> None:
     """The run is ours; it carries the variables and the key with the number of its POST."""
     paper = PaperJob()
@@ -51,7 +57,11 @@ def test_an_accepted_start() -> None:
     body = paper.player.requests[-1].json
     assert body is not None
     assert {"A": "b", "AIRFLOW_RUN_KEY": str(started.key)} == body["environment"]
-    assert ("--fast", False, f"Started run {started.run.id}.") == (body["arguments"], posting.is_pending, paper.player.said)
+    assert ("--fast", False, f"Started run {started.run.id}.") == (
+        body["arguments"],
+        posting.is_pending,
+        paper.player.said,
+    )
 
 
 def test_each_post_has_a_number_of_its_own() -> None:
@@ -133,14 +143,25 @@ def test_a_rejected_start(fate: Fate, error: type[Exception]) -> None:
     assert error is type(caught.value)
     post(paper, posting)
 
-    with pytest.raises(CmlRunMayExistError, match="an answer was lost before, and now CML refuses: .*A run may exist"):
+    with pytest.raises(CmlRunMayExistError, match=r"an answer was lost before, and now CML refuses: .*A run may exist"):
         post(paper, posting)
 
 
 @pytest.mark.parametrize(
     "fate",
-    ["lost", "vanished", Response(500), Response(502), Response(504), Response(408), html("Sign in"), Response(302)]
-    + [document({}), Response(200, {}, b'{"id": "x'), ("late", 50.0)],
+    [
+        "lost",
+        "vanished",
+        ("late", 50.0),
+        Response(302),
+        Response(408),
+        Response(500),
+        Response(502),
+        Response(504),
+        html("Sign in"),
+        document({}),
+        Response(200, {}, b'{"id": "x'),
+    ],
 )
 def test_a_lost_start(fate: Fate) -> None:
     """Whatever does not say what became of it may have started a run."""
@@ -198,13 +219,13 @@ def test_losses_have_a_bound() -> None:
     posting = posting_on(paper)
     for _ in range(RESENDS):
         post(paper, posting)
-        while paper.player.play(posting.settle_loss()):
-            pass
+        settle(paper, posting)
     post(paper, posting)
 
-    with pytest.raises(CmlRunMayExistError, match="the answers to 3 starts in a row were lost. A run may exist") as caught:
-        while True:
-            paper.player.play(posting.settle_loss())
+    with pytest.raises(
+        CmlRunMayExistError, match=r"the answers to 3 starts in a row were lost. A run may exist"
+    ) as caught:
+        settle(paper, posting)
 
     assert f"AIRFLOW_RUN_KEY={paper.keys[-1]}" in str(caught.value)
 
@@ -251,9 +272,12 @@ def test_not_sending_has_a_bound() -> None:
     posting = posting_on(paper)
     began = paper.player.now
 
-    with pytest.raises(CmlConnectionError):
+    def post_for_ever() -> None:
         while True:
             post(paper, posting)
+
+    with pytest.raises(CmlConnectionError):
+        post_for_ever()
 
     assert UNSENT_PATIENCE < paper.player.now - began < UNSENT_PATIENCE + 30
 

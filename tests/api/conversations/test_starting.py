@@ -193,7 +193,7 @@ def test_the_newest_active_run_counts() -> None:
 
 
 def test_stopping_of_an_earlier_try_is_waited_for() -> None:
-    """Our own former worker may be stopping it: it is not carried on with, whatever busy means; then a new one starts."""
+    """Our own former worker may be stopping it: it is not carried on with, whatever busy means; a new one starts."""
     paper = PaperJob()
     run_id = paper.add("stopping", KEY)
     paper.set(run_id, "stopped", after=40)
@@ -314,7 +314,12 @@ def test_a_former_run_that_does_not_stop() -> None:
 
     outcome = busy(paper, CLEARED, busy_timeout=60)
 
-    assert (True, former, 0, [former]) == (outcome.timed_out, outcome.run and outcome.run.id, paper.posts, paper.stopped)
+    assert (True, former, 0, [former]) == (
+        outcome.timed_out,
+        outcome.run and outcome.run.id,
+        paper.posts,
+        paper.stopped,
+    )
     assert 1060 == pytest.approx(paper.player.now)
 
 
@@ -431,7 +436,7 @@ def test_a_look_that_fails_while_a_loss_is_pending() -> None:
     paper = PaperJob("vanished")
     paper.player.at(1, lambda: paper.failing.extend([Response(503)] * 1000))
 
-    with pytest.raises(CmlRunMayExistError, match="could not be looked for: .*503.*A run may exist"):
+    with pytest.raises(CmlRunMayExistError, match=r"could not be looked for: .*503.*A run may exist"):
         begin(paper)
 
     assert (1, True) == (paper.posts, paper.player.now > 1000 + 500)
@@ -587,7 +592,9 @@ def test_refusals_no_look_explains_are_met_by_growing_gaps() -> None:
     started(paper)
 
     gaps = [after - before for before, after in zip(paper.started_at, paper.started_at[1:], strict=False)]
-    assert [] == [(gap, most) for gap, most in zip(gaps, REFUSAL_GAPS, strict=False) if not 0.8 * most <= gap <= 1.2 * most]
+    assert [] == [
+        (gap, most) for gap, most in zip(gaps, REFUSAL_GAPS, strict=False) if not 0.8 * most <= gap <= 1.2 * most
+    ]
     assert ["GET", "POST", *["GET", "GET", "POST"] * 4] == [request.method for request in paper.player.requests]
 
 
@@ -621,9 +628,7 @@ def test_too_many_requests_is_no_loss() -> None:
     assert paper.started_at[1] - paper.started_at[0] >= 0.8 * 50
 
 
-@pytest.mark.parametrize(
-    ("story", "gap"), [("running", BUSY_GAP), ("skipped", REFUSAL_GAPS[0]), ("former", BUSY_GAP)]
-)
+@pytest.mark.parametrize(("story", "gap"), [("running", BUSY_GAP), ("skipped", REFUSAL_GAPS[0]), ("former", BUSY_GAP)])
 def test_waiting_can_be_left_to_somebody_else(story: str, gap: float) -> None:
     """Wherever this conversation would wait for others it ends, saying how long to stay away."""
     paper = PaperJob("skipped") if story == "skipped" else PaperJob()
@@ -775,7 +780,9 @@ def test_without_echoes_a_retry_cannot_know() -> None:
     paper.echoes = False
     paper.add("succeeded")
 
-    with pytest.raises(CmlRunMayExistError, match="try 2 cannot tell whether an earlier try started one.*durable=False"):
+    with pytest.raises(
+        CmlRunMayExistError, match=r"try 2 cannot tell whether an earlier try started one.*durable=False"
+    ):
         begin(paper, try_number(2))
 
     assert 0 == paper.posts
