@@ -1,0 +1,300 @@
+"""What Airflow reads about this provider, on the Airflow that is installed; and what reading a DAG file costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+import airflow_provider_cml
+from airflow_provider_cml import get_provider_info
+from airflow_provider_cml.connection import FIELD_BEHAVIOUR, FORM, HOOK_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(airflow_provider_cml.__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PACKAGE = "airflow_provider_cml"
+MODULES = sorted(found.name for found in pkgutil.walk_packages(airflow_provider_cml.__path__, f"{PACKAGE}."))
+AIRFLOW = Path(str(import_module("airflow").__file__)).parent
+
+# Airflow 2.11 warns of a setting of its own; see pyproject.toml.
+STRICT = ["-W", "error::DeprecationWarning", "-W", "ignore:Timer and timing metrics publish in seconds"]
+
+
+@pytest.fixture
+def in_new_process(tmp_path: Path) -> Callable[..., Any]:
+    """Runs Python source in a fresh interpreter, on a path where the package is installed; the JSON it prints last."""
+    path = [str(ROOT)]
+    try:
+        distribution(PROJECT["name"])
+    except PackageNotFoundError:
+        installed = tmp_path / "installed"
+        info = installed / f"{PROJECT['name'].replace('-', '_')}-{airflow_provider_cml.__version__}.dist-info"
+        info.mkdir(parents=True)
+        version = airflow_provider_cml.__version__
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PROJECT['name']}\nVersion: {version}\n")
+        (group, names), *_ = PROJECT["entry-points"].items()
+        points = "".join(f"{name} = {value}\n" for name, value in names.items())
+        (info / "entry_points.txt").write_text(f"[{group}]\n{points}")
+        path.append(str(installed))
+
+    def run(source: str, *options: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, *options, "-c", source],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+# ---------------------------------------------------------------- metadata
+
+
+def test_info_is_what_airflows_schema_wants() -> None:
+    """Airflow validates the metadata of every provider, and one that fails breaks all of them."""
+    schema = json.loads((AIRFLOW / "provider_info.schema.json").read_text())
+
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_form_is_what_airflows_schema_wants() -> None:
+    """The shape of a form is published for 3.2 and newer only, in the schema of provider.yaml."""
+    schema = json.loads((AIRFLOW / "provider.yaml.schema.json").read_text())
+    entry = schema["properties"]["connection-types"]["items"]
+    if "conn-fields" not in entry["properties"]:
+        pytest.skip("this Airflow reads the form from the hook")
+    (connection_type,) = get_provider_info()["connection-types"]
+
+    jsonschema.validate(connection_type, entry)
+
+
+def test_behaviour_is_what_airflows_schema_wants() -> None:
+    """2.11 to 3.1 validate what the hook says of the standard fields, and drop it if it is wrong."""
+    schema = AIRFLOW / "customized_form_field_behaviours.schema.json"
+    hook = import_module("airflow_provider_cml.hooks.cml").CmlHook
+
+    jsonschema.validate(hook.get_ui_field_behaviour(), json.loads(schema.read_text()))
+
+
+def test_package_name_is_that_of_the_distribution() -> None:
+    """Any other name makes Airflow's discovery of all providers fail."""
+    assert get_provider_info()["package-name"] == PROJECT["name"]
+    assert get_provider_info()["versions"] == [airflow_provider_cml.__version__]
+    assert PROJECT["entry-points"] == {
+        "apache_airflow_provider": {"provider_info": "airflow_provider_cml:get_provider_info"}
+    }
+
+
+def dotted_names(info: object) -> Iterator[str]:
+    """Everything in the metadata that names something of this package."""
+    if isinstance(info, dict):
+        for value in info.values():
+            yield from dotted_names(value)
+    elif isinstance(info, list):
+        for value in info:
+            yield from dotted_names(value)
+    elif isinstance(info, str) and info.startswith("airflow_provider_cml."):
+        yield info
+
+
+def test_every_name_in_it_is_there() -> None:
+    """Modules and classes that the metadata names can be imported."""
+    names = set(dotted_names(get_provider_info()))
+    for name in names:
+        if name not in MODULES:
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(import_module(module), attribute), name
+
+    assert {f"airflow_provider_cml.{kind}.cml" for kind in ("hooks", "operators", "sensors", "triggers")} <= names
+
+
+def test_hook_and_metadata_agree() -> None:
+    """What Airflow finds out about the hook by either way is the same."""
+    (entry,) = get_provider_info()["connection-types"]
+    hook = import_module("airflow_provider_cml.hooks.cml").CmlHook
+
+    assert entry["hook-class-name"] == f"{hook.__module__}.{hook.__qualname__}"
+    assert (entry["connection-type"], entry["hook-name"]) == (hook.conn_type, hook.hook_name)
+    assert hook.default_conn_name == "cml_default"
+    assert hook.conn_name_attr == "cml_conn_id"
+
+
+def test_info_imports_nothing_heavy(in_new_process: Callable[..., Any]) -> None:
+    """Airflow asks for the metadata in every process it starts: no HTTP library comes with it, nor Airflow itself."""
+    source = f"import json, sys, {PACKAGE}; {PACKAGE}.get_provider_info(); print(json.dumps(sorted(sys.modules)))"
+    loaded = in_new_process(source)
+
+    assert not {"airflow", "requests", "aiohttp", "tenacity", "jinja2"} & set(loaded)
+
+
+@pytest.mark.parametrize("area", ["", "api", "emulator"], ids=["house", "api", "emulator"])
+def test_modules_import_without_a_warning(in_new_process: Callable[..., Any], area: str) -> None:
+    """Every module of the package can be imported, and takes nothing from a place this Airflow calls deprecated."""
+    areas = [name.split(".")[1] if name.split(".")[1] in {"api", "emulator"} else "" for name in MODULES]
+    names = [name for name, found in zip(MODULES, areas, strict=True) if found == area and "__main__" not in name]
+    source = f"import importlib, json\nprint(json.dumps([importlib.import_module(name).__name__ for name in {names}]))"
+
+    assert in_new_process(source, *STRICT) == names
+
+
+SEEN = """
+import json
+from airflow.providers_manager import ProvidersManager
+manager = ProvidersManager()
+manager.initialize_providers_hooks()
+hook = manager.hooks.get("cml")
+widgets = {name: type(widget.field).__name__ for name, widget in manager.connection_form_widgets.items()
+           if name.startswith("extra__cml__")}
+print(json.dumps({
+    "provider": "airflow-provider-cml" in manager.providers,
+    "hook": hook and [hook.hook_class_name, hook.hook_name, hook.package_name],
+    "links": [link for link in manager.extra_links_class_names if "cml" in link],
+    "fields": [name.removeprefix("extra__cml__") for name in widgets],
+    "behaviour": manager.field_behaviours.get("cml"),
+    "settings": [config["cml"]["options"] for name, config in manager.provider_configs if name.endswith("-cml")],
+}))
+"""
+
+
+def test_airflow_sees_it_all(in_new_process: Callable[..., Any]) -> None:
+    """Airflow's own manager of providers finds provider, hook, form, link and setting."""
+    seen = in_new_process(SEEN)
+
+    assert seen["provider"]
+    assert seen["hook"] == ["airflow_provider_cml.hooks.cml.CmlHook", HOOK_NAME, PROJECT["name"]]
+    assert seen["links"] == ["airflow_provider_cml.links.cml.CmlJobRunLink"]
+    assert [list(options) for options in seen["settings"]] == [["deployment"]]
+    if find_spec("airflow.sdk") is None:  # 2.11: 3.x shows what test_form_as_the_browser_gets_it looks at
+        assert seen["fields"] == list(FORM)
+        assert seen["behaviour"]["relabeling"] == FIELD_BEHAVIOUR["relabeling"]
+
+
+FORM_OF_THE_UI = """
+import json
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+(meta,) = [meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "cml"]
+print(meta.model_dump_json())
+"""
+
+
+def test_form_as_the_browser_gets_it(in_new_process: Callable[..., Any]) -> None:
+    """The user interface of Airflow 3 shows every field, with label, default and choices."""
+    if find_spec("airflow.sdk") is None:
+        pytest.skip("2.11 renders the form itself; see hooks/test_form.py")
+    meta = in_new_process(FORM_OF_THE_UI)
+    if not meta["extra_fields"]:
+        pytest.skip("Airflow 3.0 shows fields of its own only if wtforms is installed")
+
+    assert list(meta["extra_fields"]) == list(FORM)
+    for name, field in FORM.items():
+        shown = meta["extra_fields"][name]
+        assert shown["schema"]["title"] == field["label"]
+        assert shown["value"] == field["schema"].get("default")
+        assert shown["schema"].get("enum") == field["schema"].get("enum")
+    assert meta["standard_fields"]["password"]["title"] == FIELD_BEHAVIOUR["relabeling"]["password"]
+    assert meta["standard_fields"]["url_schema"]["hidden"]
+
+
+# ---------------------------------------------------------------- the price of a DAG file
+
+PARSE = """
+import json, socket, sys
+try:
+    import airflow.sdk as airflow_side
+    from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, BaseHook
+except ImportError:
+    from airflow.models.dag import DAG
+    from airflow.models.baseoperator import BaseOperator
+    from airflow.sensors.base import BaseSensorOperator
+    try:
+        from airflow.sdk import BaseOperator, BaseSensorOperator, DAG
+    except ImportError:
+        pass
+    from airflow.hooks.base import BaseHook
+before = set(sys.modules)
+from airflow_provider_cml.operators.cml import CmlRunJobOperator
+from airflow_provider_cml.sensors.cml import CmlJobRunSensor
+loaded = sorted(set(sys.modules) - before)
+
+def refuse(*arguments, **named):
+    raise AssertionError(f"reached out while a DAG was made: {arguments} {named}")
+
+socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
+BaseHook.get_connection = BaseHook.aget_connection = BaseHook.get_hook = refuse
+with DAG("many", schedule=None) as dag:
+    for number in range(250):
+        start = CmlRunJobOperator(task_id=f"run_{number}", project="alice/risk", job="{{ params.job }}",
+            environment={"A": number}, private_environment={"B": "{{ conn.x.password }}"}, deferrable=bool(number % 2))
+        start >> CmlJobRunSensor(task_id=f"see_{number}", project="alice/risk", job="nightly", run_id=start.output)
+print(json.dumps({"tasks": len(dag.tasks), "loaded": loaded, "all": sorted(set(sys.modules) - before)}))
+"""
+
+
+def test_five_hundred_tasks_reach_out_to_nothing(in_new_process: Callable[..., Any]) -> None:
+    """A DAG of 500 operators and sensors is made without a socket or a connection, or loading an HTTP library."""
+    parsed = in_new_process(PARSE)
+    roots = {name.partition(".")[0] for name in parsed["all"]}
+
+    assert parsed["tasks"] == 500
+    assert not roots & {"requests", "aiohttp", "urllib3", "tenacity", "yarl"}
+    assert not [name for name in parsed["all"] if name.startswith("airflow_provider_cml.emulator")]
+
+
+ROUNDS = 7
+BARE = "import airflow.sdk"
+OURS = f"{BARE}; import airflow_provider_cml.operators.cml, airflow_provider_cml.sensors.cml"
+THEIRS = f"{BARE}; import airflow.providers.dbt.cloud.operators.dbt"
+
+
+def seconds_of(source: str) -> float:
+    """How long a fresh interpreter takes for the imports, by its own processor time."""
+    measured = f"import time; begin = time.process_time(); {source}; print(time.process_time() - begin)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", measured], env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(
+    find_spec("airflow.providers") is None or find_spec("airflow.sdk") is None,
+    reason="measured on Airflow 3, beside another provider",
+)
+def test_import_costs_a_tenth_of_a_peers() -> None:
+    """Over bare Airflow our operators and sensors add less than a tenth of what those for dbt Cloud add."""
+    try:
+        distribution("apache-airflow-providers-dbt-cloud")
+    except PackageNotFoundError:
+        pytest.skip("apache-airflow-providers-dbt-cloud, the measure, is not installed")
+    rounds = [[seconds_of(source) for source in (BARE, OURS, THEIRS)] for _ in range(ROUNDS)]
+    ours = statistics.median(ours - bare for bare, ours, _ in rounds)
+    theirs = statistics.median(theirs - bare for bare, _, theirs in rounds)
+    print(f"over bare airflow.sdk: ours {ours * 1000:.0f} ms, dbt Cloud's {theirs * 1000:.0f} ms of CPU")
+
+    assert ours < theirs / 10
+
+
+def test_time_is_taken_of_what_is_meant() -> None:
+    """The measure sees a slow import."""
+    began = time.perf_counter()
+
+    assert seconds_of("sum(range(10**7))") > seconds_of("pass")
+    assert time.perf_counter() - began < 60
