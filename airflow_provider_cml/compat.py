@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
@@ -81,11 +80,9 @@ __all__ = [
     "BaseOperator",
     "BaseOperatorLink",
     "BaseSensorOperator",
-    "BaseTrigger",
     "PokeReturnValue",
     "TaskDeferralError",
     "TaskDeferralTimeout",
-    "TriggerEvent",
     "aget_connection",
     "airflow_base_url",
     "conf",

@@ -14,13 +14,14 @@ from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.start import Busy, Origin, Start
 from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target
+from airflow_provider_cml.api.environment import risky_names
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowSkipException, AirflowTaskTimeout
 from airflow_provider_cml.failures import CmlJobBusyFailError, CmlTimeoutError, failure, failure_of, with_facts
 from airflow_provider_cml.links.cml import RUN_URL
-from airflow_provider_cml.task_context import is_deployment_told, line_date, run_key
+from airflow_provider_cml.task_context import is_deployment_told, line_date, run_key, run_variables
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ def push(context: Context, values: Mapping[str, Any]) -> None:
     """Tell XCom."""
     for name, value in values.items():
         context["ti"].xcom_push(key=name, value=value)
+
+
+def given_variables(task: CmlRunJobOperator, context: Context) -> dict[str, str]:
+    """All variables of the run but its key. The private ones are rendered here, and known to nobody else."""
+    private = task.render_template(task.private_environment, context, task.get_template_env())
+    variables = run_variables(context, task.environment, private)
+    risky = risky_names(variables)
+    if risky:
+        task.log.warning("environment: overriding %s may break the run; CML sets it itself.", ", ".join(risky))
+    return variables
 
 
 class JobRunAttempt:
@@ -74,7 +85,7 @@ class JobRunAttempt:
         """Conclude from what the triggerer saw; start anew if it says nothing about this task."""
         if self._is_over(outcome):
             return self.watched.run_id
-        return self.run(self.task.run_variables(self.context))
+        return self.run(given_variables(self.task, self.context))
 
     def kill(self) -> None:
         """Stop the run while the process is being killed; the wait, interrupted, ends by itself."""

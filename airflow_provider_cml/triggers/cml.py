@@ -14,12 +14,14 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.line import QUIET, Place
 from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, stop_if_active
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow, outcome_of
 from airflow_provider_cml.api.errors import CmlError
-from airflow_provider_cml.compat import BaseTrigger, TriggerEvent, task_state
+from airflow_provider_cml.compat import task_state
 from airflow_provider_cml.triggers import sharing
 
 if TYPE_CHECKING:

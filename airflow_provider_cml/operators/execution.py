@@ -1,0 +1,106 @@
+"""What `CmlRunJobOperator` does when its turn comes. Loaded only then: no DAG file needs the API to be read.
+
+The law: whatever depends on rendered templates happens here, and nothing is sent before all of it has been looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations.start import Busy
+from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
+from airflow_provider_cml.api.conversations.watching import Ending
+from airflow_provider_cml.api.errors import CmlError, CmlInputError
+from airflow_provider_cml.compat import AirflowSkipException
+from airflow_provider_cml.failures import CmlJobBusyFailError, failure, failure_of, read_event, with_facts
+from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.legacy import check_legacy, legacy_key, split_project, start_through_v1
+from airflow_provider_cml.links.cml import RUN_URL
+from airflow_provider_cml.operators.attempt import JobRunAttempt, given_variables, push
+from airflow_provider_cml.task_context import run_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_cml.api.run_key import RunKey
+    from airflow_provider_cml.compat import Context
+    from airflow_provider_cml.operators.cml import CmlRunJobOperator
+
+ON_BUSY = ("wait", "fail", "skip")
+
+
+def begin(task: CmlRunJobOperator, context: Context) -> str:
+    """Start the run and wait for it; returns its id."""
+    key = run_key(context)
+    try:
+        _check(task)
+        variables = given_variables(task, context)
+        hook = CmlHook(task.cml_conn_id)
+        if hook.is_v1:
+            return _start_v1(task, context, hook, key, variables)
+        ids = hook.find_job_ids(str(task.project), str(task.job))
+    except CmlError as error:
+        raise failure_of(error, is_first_try=key.try_number <= 1) from error
+    seconds = task.execution_timeout.total_seconds() if task.execution_timeout else None
+    watched = events.Watched(
+        ids.project_id,
+        ids.job_id,
+        # Airflow 3 does not watch execution_timeout while a task is deferred, so the wait does.
+        deadline=events.moment_after(seconds if task.deferrable else None),
+        busy_deadline=events.moment_after(task.busy_timeout),
+    )
+    task.attempt = JobRunAttempt(task, context, hook, watched)
+    return task.attempt.run(variables)
+
+
+def go_on(task: CmlRunJobOperator, context: Context, event: dict[str, Any]) -> str:
+    """Go on when the triggerer says how the run ended."""
+    outcome, watched = read_event(event)
+    task.attempt = JobRunAttempt(task, context, CmlHook(task.cml_conn_id), watched)
+    return task.attempt.go_on(outcome)
+
+
+def go_on_when_free(task: CmlRunJobOperator, context: Context, event: dict[str, Any]) -> str:
+    """Play the whole turn again when the triggerer says that the job is free."""
+    outcome, watched = read_event(event)
+    if outcome.ending is Ending.TIMED_OUT:
+        raise with_facts(CmlJobBusyFailError(f"{outcome.message} (busy_timeout: {task.busy_timeout:g} s)"), watched)
+    error = None if outcome.ending is Ending.FREE else failure(outcome, watched)
+    if error is not None:
+        raise error
+    task.attempt = JobRunAttempt(task, context, CmlHook(task.cml_conn_id), watched)
+    return task.attempt.run(given_variables(task, context))
+
+
+def _start_v1(
+    task: CmlRunJobOperator, context: Context, hook: CmlHook, key: RunKey, variables: Mapping[str, str]
+) -> str:
+    check_legacy(task.cml_conn_id, task.arguments, wait_for_completion=task.wait_for_completion)
+    push(context, {"run_key": str(legacy_key(key))})
+    owner, slug = split_project(str(task.project))
+    start = LegacyStart(owner, slug, str(task.job), variables, task.on_busy == "wait", task.busy_timeout)
+    engine_id = start_through_v1(hook, start, key, durable=task.durable)
+    if isinstance(engine_id, Busy):
+        message = f"Job {task.job} of project {task.project} is busy: {engine_id.reason}."
+        raise AirflowSkipException(message) if task.on_busy == "skip" else CmlJobBusyFailError(message)
+    run_url = f"{hook.endpoint.base_url}/{task.project}/jobs/{task.job}"
+    push(context, {"return_value": engine_id, RUN_URL: run_url})
+    task.log.info("Started job %s through API v1: engine %s. %s", task.job, engine_id, run_url)
+    return engine_id
+
+
+def _check(task: CmlRunJobOperator) -> None:
+    if task.on_busy not in ON_BUSY:
+        message = f"on_busy: {task.on_busy!r} is none of {', '.join(ON_BUSY)}."
+        raise CmlInputError(message)
+    for name in ("poll_interval", "timeout", "busy_timeout"):
+        seconds = getattr(task, name)
+        if seconds is None and name != "poll_interval":
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+            message = f"{name}: {seconds!r} is not a number of seconds above zero."
+            raise CmlInputError(message)
+    if task.arguments is not None and not isinstance(task.arguments, str):
+        message = f"arguments: must be one string, not {type(task.arguments).__name__}."
+        raise CmlInputError(message)

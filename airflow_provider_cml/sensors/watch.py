@@ -1,0 +1,178 @@
+"""What `CmlJobRunSensor` does when its turn comes. Loaded only then: no DAG file needs the API to be read.
+
+The law: every mode ends in the same error, by the one table of `failures`; see the sensor's module for `soft_fail`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Target
+from airflow_provider_cml.api.errors import CmlError, CmlInputError
+from airflow_provider_cml.compat import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
+from airflow_provider_cml.failures import (
+    CmlRunFailedError,
+    CmlRunSkippedError,
+    CmlRunStoppedError,
+    CmlTaskError,
+    CmlTaskFailError,
+    failure,
+    failure_of,
+    read_event,
+)
+from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.compat import Context
+    from airflow_provider_cml.sensors.cml import CmlJobRunSensor
+
+_SOFT = (AirflowSensorTimeout, CmlRunFailedError, CmlRunStoppedError, CmlRunSkippedError)
+"""What `soft_fail` turns into a skip."""
+_ENDINGS = (
+    AirflowSkipException,
+    AirflowSensorTimeout,
+    CmlTaskError,
+    CmlTaskFailError,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
+"""What a sensor ends in, when it does not end well."""
+
+
+class JobRunWatch:
+    """One sensor's view of the run that is meant.
+
+    :param task: the sensor, with what the DAG author wants.
+    """
+
+    def __init__(self, task: CmlJobRunSensor) -> None:
+        self.task = task
+        self._hook: CmlHook | None = None
+        self._target: Target | None = None
+        self._seen = ""
+
+    def look(self, context: Context) -> str | None:
+        """One look; the run's id if it succeeded, None if it goes on, otherwise the task's error."""
+        run = self._look(context)
+        if run is None or not run.status.is_over:
+            return None
+        return self._conclude(Outcome(Ending.OVER, run), self._watched())
+
+    def sleep(self, context: Context) -> str:
+        """Look once, so that a run that is over never defers; then let the triggerer wait."""
+        task = self.task
+        deadline = events.moment_after(task.timeout)
+        found = self.look(context)
+        if found is not None:
+            return found
+        since = self._find_target().since
+        task.defer(
+            trigger=CmlJobRunTrigger(
+                task.cml_conn_id,
+                self._watched(deadline).to_json(),
+                poll_interval=task.poke_interval if task.poll_interval is None else task.poll_interval,
+                run_key=task.run_key,
+                since=since.isoformat() if since else None,
+            ),
+            method_name="execute_complete",
+            timeout=events.backstop(task.timeout),
+        )
+        message = "Airflow went on after a deferral."
+        raise AssertionError(message)
+
+    def wake(self, event: dict[str, Any]) -> str:
+        """What the triggerer saw: the run's id, or the task's error."""
+        return self._conclude(*read_event(event))
+
+    def judge(self, error: Exception) -> None:
+        """Raise what the task ends in, where that differs from what Airflow's base class makes of it."""
+        if not isinstance(error, _ENDINGS):
+            return
+        verdict = self._verdict(error)
+        if verdict is not error:
+            raise verdict from verdict.__cause__
+
+    def _look(self, context: Context) -> JobRun | None:
+        is_first_try = context["ti"].try_number <= 1
+        try:
+            target = self._find_target()
+            run = self._connect().look_at_job_run(target)
+        except CmlError as error:
+            raise failure_of(error, is_first_try=is_first_try) from error
+        seen = f"There is not {target} yet." if run is None else f"Run {run.id} is {run.word or run.status}."
+        if seen != self._seen:
+            self.task.log.info(seen)
+            self._seen = seen
+        return run
+
+    def _conclude(self, outcome: Outcome, watched: events.Watched) -> str:
+        if outcome.ending is Ending.TIMED_OUT:
+            raise AirflowSensorTimeout(outcome.message)
+        error = failure(outcome, watched)
+        if error is not None:
+            raise error
+        return outcome.run.id if outcome.run else watched.run_id
+
+    def _verdict(self, error: BaseException) -> BaseException:
+        """What the task ends in, whatever Airflow's base class has made of `error` in this mode and version."""
+        # Airflow's own skip has a cause, except for the one that says that a soft sensor's time is over.
+        cause = error.__cause__ or error if isinstance(error, AirflowSkipException) else error
+        if isinstance(cause, TaskDeferralTimeout):
+            cause = AirflowSensorTimeout("The triggerer did not report in the time given to wait.")
+        if isinstance(cause, AirflowSkipException) or not (
+            self.task.never_fail or (self.task.soft_fail and isinstance(cause, _SOFT))
+        ):
+            return cause
+        skip = AirflowSkipException(
+            f"Skipped, because {'soft' if self.task.soft_fail else 'never'}_fail is set. {cause}"
+        )
+        skip.__cause__ = cause
+        return skip
+
+    def _connect(self) -> CmlHook:
+        if self._hook is None:
+            self._hook = CmlHook(self.task.cml_conn_id)
+            if self._hook.is_v1:
+                message = (
+                    f"cml_conn_id: connection {self.task.cml_conn_id!r} is for API v1, which shows no runs. Give the "
+                    f"sensor a connection for API v2; it finds a run that v1 started by its run_key."
+                )
+                raise CmlInputError(message)
+        return self._hook
+
+    def _find_target(self) -> Target:
+        """Which run is meant; names are looked up once."""
+        if self._target is None:
+            given = [name for name in ("run_id", "run_key", "since") if getattr(self.task, name) not in (None, "")]
+            if len(given) != 1:
+                message = f"run_id, run_key, since: give exactly one of them, not {' and '.join(given) or 'none'}."
+                raise CmlInputError(message)
+            since = _moment(self.task.since) if given == ["since"] else None
+            ids = self._connect().find_job_ids(str(self.task.project), str(self.task.job))
+            self._target = Target(ids, self.task.run_id or None, self.task.run_key or None, since)
+        return self._target
+
+    def _watched(self, deadline: float | None = None) -> events.Watched:
+        ids = self._find_target().ids
+        return events.Watched(ids.project_id, ids.job_id, run_id=self.task.run_id or "", deadline=deadline)
+
+
+def _moment(since: object) -> datetime:
+    try:
+        moment = since if isinstance(since, datetime) else datetime.fromisoformat(str(since).strip())
+    except ValueError:
+        message = f"since: {since!r} is not a moment in ISO 8601, such as 2026-11-21T06:00:00+00:00."
+        raise CmlInputError(message) from None
+    if moment.tzinfo is None:
+        message = f"since: {since!r} has no time zone; add one, such as +00:00."
+        raise CmlInputError(message)
+    return moment.astimezone(UTC)
