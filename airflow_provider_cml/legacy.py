@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api.errors import CmlInputError, CmlRunMayExistError, CmlUnavailableError
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
+from airflow_provider_cml.api.v1 import split_project
+
+__all__ = ["check_legacy", "legacy_key", "split_project", "start_through_v1"]
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from airflow_provider_cml.api.conversations.start import Busy
+    from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
     from airflow_provider_cml.api.run_key import RunKey
     from airflow_provider_cml.hooks.cml import CmlHook
 
 _POST = "1.v1"
-"""The number of the start in the key: there is only ever one."""
+"""The number of the start in the key: one is taken at most. Those that CML refused have left nothing."""
 
 
 def legacy_key(key: RunKey) -> RunKey:
@@ -44,11 +47,10 @@ def check_legacy(cml_conn_id: str, arguments: str | None, *, wait_for_completion
         raise CmlInputError(message)
 
 
-def start_through_v1(
-    hook: CmlHook, project: str, number: str, key: RunKey, variables: Mapping[str, str], *, durable: bool
-) -> str:
-    """Start the job, and return its engine id.
+def start_through_v1(hook: CmlHook, start: LegacyStart, key: RunKey, *, durable: bool) -> str | Busy:
+    """Start the job, and return its engine id; `Busy` where CML takes no start and waiting is not wanted any more.
 
+    :param start: without the key, which is added here.
     :raises CmlRunMayExistError: an earlier try, or this one, may have started it.
     """
     if durable and key.try_number > max(1, key.max_tries - key.retries + 1):
@@ -60,7 +62,8 @@ def start_through_v1(
         raise CmlRunMayExistError(message)
     own = legacy_key(key)
     try:
-        return hook.start_job(project, number, {**variables, RUN_KEY_VARIABLE: str(own)})
+        environment = {**start.environment, RUN_KEY_VARIABLE: str(own)}
+        return hook.start_job_when_free(replace(start, environment=environment))
     except CmlUnavailableError as error:
         if not error.sent:
             raise

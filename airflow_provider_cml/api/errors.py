@@ -103,6 +103,18 @@ class CmlRefusedError(CmlError):
         self.grpc_code = _grpc_code(response)
         self.said = said
 
+    @property
+    def is_busy(self) -> bool:
+        """In answer to a start: the job takes none now.
+
+        Seen in life: 400 with gRPC code 9 and "already active", and 409 "out of quota"; 412 is what older gateways make
+        of code 9. What v1 answers is not documented; it is taken to say the same.
+        """
+        if self.status in {409, 412}:
+            return True
+        is_told = self.grpc_code == GRPC_FAILED_PRECONDITION or "already active" in self.said
+        return self.status == 400 and is_told
+
 
 class CmlUnauthorizedError(CmlRefusedError):
     """401: the key is wrong, expired, or of the other API."""

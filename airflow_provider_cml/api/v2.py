@@ -16,7 +16,6 @@ from urllib.parse import unquote
 from airflow_provider_cml.api import decoding
 from airflow_provider_cml.api.endpoint import segment
 from airflow_provider_cml.api.errors import (
-    GRPC_FAILED_PRECONDITION,
     CmlInputError,
     CmlJobBusyError,
     CmlRefusedError,
@@ -143,9 +142,7 @@ def create_job_run(
     response = yield from ask(request)
     if not 200 <= response.status < 300:
         error = refusal(request, response)
-        if isinstance(error, CmlRefusedError) and (
-            response.status in {409, 412} or (response.status == 400 and error.grpc_code == GRPC_FAILED_PRECONDITION)
-        ):
+        if isinstance(error, CmlRefusedError) and error.is_busy:
             raise CmlJobBusyError(request, response)
         raise error
     return decoding.job_run(_doc(request, response))

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cml.api import v1, v2
-from airflow_provider_cml.api.conversations import finding, starting, waiting, watching
+from airflow_provider_cml.api.conversations import finding, starting, starting_v1, waiting, watching
 from airflow_provider_cml.api.endpoint import ApiVersion
 from airflow_provider_cml.api.environment import as_text
 from airflow_provider_cml.api.errors import CmlError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_cml.api.conversations.finding import JobIds
     from airflow_provider_cml.api.conversations.start import Busy, Start, Started
+    from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
     from airflow_provider_cml.api.conversations.watching import Outcome, Pace, Target
     from airflow_provider_cml.api.endpoint import Endpoint
     from airflow_provider_cml.api.models import Job, JobRun, Project
@@ -245,14 +246,19 @@ class CmlHook(BaseHook):
         """Start a run exactly once; see `airflow_provider_cml.api.conversations.starting`."""
         return self._perform(starting.start_exactly_once(start))
 
-    def start_job(self, project: str, number: str, environment: Mapping[str, str]) -> str:
+    def start_job(self, project: str, number: str, environment: Mapping[str, str] | None = None) -> str:
         """Start a job through API v1, which can do no more; returns the engine id.
 
         :param project: `owner/slug`, as in the project's address.
         :param number: the number in the job's address.
+        :param environment: variables that override the job's and the project's.
         """
         owner, slug = v1.split_project(project)
-        return self._perform(v1.start_job(owner, slug, number, environment))
+        return self._perform(v1.start_job(owner, slug, number, as_text(environment)))
+
+    def start_job_when_free(self, start: LegacyStart) -> str | Busy:
+        """Start a job through API v1, once CML takes the start; see `conversations.starting_v1`."""
+        return self._perform(starting_v1.start_job_when_free(start))
 
     def look_at_job_run(self, target: Target) -> JobRun | None:
         """The run that is meant, as it is now; None if there is none yet."""
