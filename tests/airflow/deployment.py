@@ -77,6 +77,11 @@ class Deployment(Airflow):
         self.triggerers.append(triggerer)
         return triggerer
 
+    def kill_triggerer(self, triggerer: Triggerer) -> None:
+        """SIGKILL, with all of its processes."""
+        triggerer.kill()
+        self.triggerers.remove(triggerer)
+
 
 @dataclass
 class Triggerer:
