@@ -20,7 +20,7 @@ from airflow_provider_cml.failures import (
     CmlRunStoppedError,
     CmlUnansweredError,
 )
-from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 from tests.airflow_side import PASSWORD, context_of, run_task, set_connection
 
@@ -189,11 +189,15 @@ def test_key_finds_a_run_started_through_v1(
     make: Make, connections: Emulator, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: Any
 ) -> None:
     """The key joins the two APIs: what v1 started is found in v2, though it has another id there."""
-    engine_id = CmlHook("cml_v1").start_job("alice/risk-analysis", "208", {"AIRFLOW_RUN_KEY": KEY})
+    start = CmlRunJobOperator(
+        task_id="start", project="alice/risk-analysis", job="208", cml_conn_id="cml_v1", wait_for_completion=False
+    )
+    context = context_of(start)
+    engine_id = start.execute(context)
     (run,) = workspace.runs_of(job)
 
-    assert run.id != engine_id
-    assert sense(partial(make, run_key=KEY, **mode), monkeypatch) == run.id
+    assert run.id != engine_id == run.engine_id
+    assert sense(partial(make, run_key=context["ti"].pushed["run_key"], **mode), monkeypatch) == run.id
 
 
 def test_key_is_waited_for(

@@ -1,0 +1,164 @@
+"""The triggers, run as a triggerer runs them: one event, never an exception, arguments that survive the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations import line
+from airflow_provider_cml.api.conversations.watching import Ending, Outcome
+from airflow_provider_cml.emulator import Life
+from airflow_provider_cml.triggers import cml as triggers
+from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
+from tests.airflow_side import set_connection
+
+if TYPE_CHECKING:
+    from airflow_provider_cml.emulator import Emulator, Job, Workspace
+
+
+def watched(job: Job, **fields: Any) -> dict[str, Any]:
+    return events.Watched(job.project_id, job.id, **fields).to_json()
+
+
+def fire(*those: CmlJobRunTrigger | CmlJobFreeTrigger) -> list[Outcome]:
+    """How each of them ends, all in one event loop; each yields exactly one event, in JSON."""
+
+    async def one(trigger: Any) -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    async def everyone() -> list[list[Any]]:
+        return await asyncio.gather(*map(one, those))
+
+    payloads = asyncio.run(everyone())
+    assert [len(found) for found in payloads] == [1] * len(those)
+    return [events.read(json.loads(json.dumps(found[0])))[0] for found in payloads]
+
+
+MEMORY = events.Watched("p", "j", run_id="r", excluded=("a",)).to_json()
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        CmlJobRunTrigger("cml_default", MEMORY, 5.0),
+        CmlJobRunTrigger("other", MEMORY, 5.0, "v1;key", "2026-11-21T06:00:00+00:00", cancel_on_kill=True),
+        CmlJobFreeTrigger("cml_default", MEMORY, 5.0, "2026-11-21", 3, "dag/run/task", 15.0),
+    ],
+    ids=lambda trigger: type(trigger).__name__,
+)
+def test_arguments_survive_the_database(trigger: Any) -> None:
+    """Airflow stores path and arguments; what comes of them is the same trigger. No secret is among them."""
+    path, arguments = trigger.serialize()
+    again = type(trigger)(**json.loads(json.dumps(arguments)))
+
+    assert path == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
+    assert json.loads(json.dumps(arguments)) == arguments
+    assert again.serialize() == trigger.serialize()
+
+
+@pytest.mark.parametrize("ending", ["succeeded", "failed", "stopped", "timedout", "skipped"])
+def test_run_that_ends(connections: Emulator, workspace: Workspace, job: Job, ending: str) -> None:
+    """The event tells how the run ended, whatever its ending."""
+    job.life = Life(running=0.1, ending=ending)
+    run = workspace.start(job)
+    (outcome,) = fire(CmlJobRunTrigger("cml_default", watched(job, run_id=run.id), 0.05))
+
+    assert outcome.ending is Ending.OVER
+    assert outcome.run is not None
+    assert (outcome.run.id, str(outcome.run.status)) == (run.id, ending)
+
+
+def test_deadline_is_absolute(connections: Emulator, workspace: Workspace, job: Job) -> None:
+    """A trigger that is started again does not start its time again."""
+    run = workspace.add_run(job)
+    began = time.monotonic()
+    (outcome,) = fire(CmlJobRunTrigger("cml_default", watched(job, run_id=run.id, deadline=time.time() - 100), 0.05))
+
+    assert outcome.ending is Ending.TIMED_OUT
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "ending"),
+    [
+        ("key", Ending.REFUSED),
+        ("no such run", Ending.REFUSED),
+        ("no connection field", Ending.REFUSED),
+        ("no answer", Ending.UNANSWERED),
+        ("closed port", Ending.UNANSWERED),
+        ("html", Ending.UNANSWERED),
+        ("arguments", Ending.REFUSED),
+        ("a mistake of ours", Ending.UNANSWERED),
+    ],
+)
+def test_trigger_never_raises(
+    connections: Emulator,
+    workspace: Workspace,
+    job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+    ending: Ending,
+) -> None:
+    """Whatever goes wrong, the task gets one event that says so; an exception would tell it nothing."""
+    run_id = "0000000000000000" if trouble == "no such run" else workspace.add_run(job).id
+    arguments = {} if trouble == "arguments" else watched(job, run_id=run_id)
+    if trouble == "key":
+        set_connection(monkeypatch, host=connections.url, password="not-the-key-at-all")
+    elif trouble == "no connection field":
+        set_connection(monkeypatch, host="", password="some-key-or-other")
+    elif trouble == "closed port":
+        set_connection(monkeypatch, host="http://127.0.0.1:9", password="some-key-or-other")
+    elif trouble == "a mistake of ours":
+        monkeypatch.setattr(CmlJobRunTrigger, "_pace", lambda *_: 1 / 0)
+    elif trouble in {"no answer", "html"}:
+        connections.fault("GetJobRun", "error_before" if trouble == "no answer" else "html")
+    (outcome,) = fire(CmlJobRunTrigger("cml_default", arguments, 0.05))
+
+    assert outcome.ending is ending
+    assert outcome.message
+    assert connections.ledger.count("StopJobRun") == 0
+
+
+def test_five_seconds_are_quiet() -> None:
+    """Airflow fails tasks whose trigger fires right after the deferral, so no trigger does."""
+    assert line.QUIET >= 5
+
+
+@pytest.mark.parametrize("kind", ["run", "free"])
+def test_quiet_time_is_kept(
+    connections: Emulator, workspace: Workspace, job: Job, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """However long a run is over, or a job free, the trigger does not fire before its quiet time has passed."""
+    monkeypatch.setattr(triggers, "QUIET", 0.6)
+    run = workspace.add_run(job, "succeeded")
+    began = time.monotonic()
+    if kind == "run":
+        fire(CmlJobRunTrigger("cml_default", watched(job, run_id=run.id), 0.05))
+    else:
+        fire(CmlJobFreeTrigger("cml_default", watched(job), 0.05, "2026-11-21", -1, "a"))
+
+    assert time.monotonic() - began >= 0.6
+
+
+def test_job_that_becomes_free(connections: Emulator, workspace: Workspace, job: Job) -> None:
+    """Waiting for a job ends when its run is over, and starts nothing."""
+    workspace.start(job)
+    (outcome,) = fire(CmlJobFreeTrigger("cml_default", watched(job), 0.05, "2026-11-21", -1, "a"))
+
+    assert outcome.ending is Ending.FREE
+    assert connections.ledger.count("CreateJobRun") == 0
+
+
+def test_wait_for_a_job_is_bounded(connections: Emulator, workspace: Workspace, job: Job) -> None:
+    """A job that stays busy past the deadline is told as that, with the run that keeps it."""
+    run = workspace.add_run(job)
+    until = watched(job, busy_deadline=time.time() + 0.3)
+    (outcome,) = fire(CmlJobFreeTrigger("cml_default", until, 0.05, "2026-11-21", -1, "a"))
+
+    assert outcome.ending is Ending.TIMED_OUT
+    assert run.id in outcome.message
