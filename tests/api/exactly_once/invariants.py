@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.api.exactly_once.worker import Ending
+from tests.api.exactly_once.one_try import Ending
 from tests.api.exactly_once.world import executed
 
 if TYPE_CHECKING:

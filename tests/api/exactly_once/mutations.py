@@ -4,7 +4,7 @@
 table: found or not, after how many schedules, and the shortest schedule that shows it.
 
 The law: a mutation changes one rule of the real code, in this process only, and says whether it must be found. Rules
-that `protocol.md` calls defence in depth need not be: in the bounded world another rule already covers them.
+that are defence in depth need not be: in the bounded world another rule already covers what they are there for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow_provider_cml.api.conversations.start import Origin, Started
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.run_key import RunKey, same_series
 from airflow_provider_cml.api.wire import now
-from tests.api.exactly_once import worker
+from tests.api.exactly_once import one_try
 from tests.api.exactly_once.schedules import Choices, by_chance, focused, given, play, shrink
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ MUTATIONS = (
     Mutation("A1 fence", _Starting, "_fence", _no_step),
     Mutation("A2 fresh look", starting, "FRESH", math.inf),
     Mutation("A3 a red run of an earlier try is over", _Starting, "_own", _any_red_run_is_the_result),
-    Mutation("A3 a stopped run of an earlier try: take part again", worker, "TAKES_PART_AGAIN", 0),
+    Mutation("A3 a stopped run of an earlier try: take part again", one_try, "TAKES_PART_AGAIN", 0),
     Mutation("A4 settle", starting, "SETTLE", 0.0),
     Mutation("A4 settle 45 s", starting, "SETTLE", 45.0),
     Mutation("A4 a refusal proves no run", _Starting, "_settle", _a_refusal_proves_a_run, search=refused_before),

@@ -19,7 +19,8 @@ from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.conversations.start import Start
 from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.run_key import RunKey
-from tests.api.exactly_once.worker import Ending, Worker
+from tests.api.exactly_once.one_try import Ending
+from tests.api.exactly_once.worker import Worker
 from tests.api.exactly_once.world import JOB, PROJECT, microseconds
 
 if TYPE_CHECKING:
