@@ -37,8 +37,8 @@ FORM: dict[str, dict[str, Any]] = {
     },
     "ca_bundle": {
         "label": "CA bundle",
-        "description": "Path on every worker and triggerer of a PEM file with the authority that signed the "
-        "workspace's certificate. Empty: the usual authorities.",
+        "description": "Path of a PEM file with the authority that signed the workspace's certificate, the same on "
+        "every machine of Airflow. Empty: the usual authorities.",
         "schema": {"type": ["string", "null"]},
     },
     "client_cert": {
@@ -52,9 +52,14 @@ FORM: dict[str, dict[str, Any]] = {
         "Empty: what the environment says.",
         "schema": {"type": ["string", "null"]},
     },
-    "proxy_user": {"label": "Proxy user", "schema": {"type": ["string", "null"]}},
+    "proxy_user": {
+        "label": "Proxy user",
+        "description": "Who the proxy wants to know, if it asks.",
+        "schema": {"type": ["string", "null"]},
+    },
     "proxy_password": {
         "label": "Proxy password",
+        "description": "Its password. Airflow encrypts and hides it.",
         "schema": {"type": ["string", "null"], "format": "password"},
     },
     "timeout": {
@@ -81,6 +86,8 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
 }
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_HIDDEN = "***"
+"""What Airflow shows for a secret that is set; some versions send it back as if it were one (AF#52301)."""
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -126,6 +133,9 @@ def read_connection(connection: Connection) -> Configuration:
         message = (
             f"API key (Password): is empty. It holds the {'API key' if version is ApiVersion.V2 else 'legacy API key'}."
         )
+        raise CmlInputError(message)
+    if key == _HIDDEN:
+        message = f"API key (Password): is {_HIDDEN}, by which Airflow hides a saved value. Type the key again."
         raise CmlInputError(message)
     if base_url.startswith("http:") and urlsplit(base_url).hostname not in _LOOPBACK:
         warnings.append(f"Host: {base_url} is not encrypted; anybody on the way can read the API key. Use https://.")
@@ -212,17 +222,27 @@ def _proxy(extra: Mapping[str, Any]) -> Proxy | None:
     text = str(extra.get("proxy", "")).strip()
     if not text:
         return None
-    parts = urlsplit(text if "://" in text else f"http://{text}")
-    if "@" in parts.netloc:
+    if "@" in text:
         message = (
             "Proxy (Extra 'proxy'): holds a user or password, which Airflow would show. "
             "Use proxy_user and proxy_password."
         )
         raise CmlInputError(message)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        is_address = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that does not close
+        is_address = False
+    if not is_address or any(character.isspace() for character in text):
         message = f"Proxy (Extra 'proxy'): {text!r} is not an address such as http://proxy:3128."
         raise CmlInputError(message)
     password = extra.get("proxy_password")
+    if password == _HIDDEN:
+        message = (
+            f"Proxy password (Extra 'proxy_password'): is {_HIDDEN}, by which Airflow hides a saved value. "
+            "Type the password again."
+        )
+        raise CmlInputError(message)
     return Proxy(
         f"{parts.scheme}://{parts.netloc}",
         password=None if password is None else str(password),

@@ -26,6 +26,8 @@ _OF_THE_PROXY = {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyErr
 _OF_THE_ADDRESS = {"InvalidSchema", "MissingSchema", "InvalidProxyURL", "NonHttpUrlClientError"}
 _ISSUER_UNKNOWN = {20, 21}
 """OpenSSL: the issuer of a certificate was not found. So it is with a private authority, and with a leaf sent alone."""
+_CLIENT_REFUSED = ("ALERT_HANDSHAKE_FAILURE", "ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE")
+"""OpenSSL: the server did not like our certificate, or that there is none."""
 
 
 def ca_file(tls: Tls) -> str:
@@ -142,6 +144,14 @@ def connection_error(endpoint: Endpoint, request: Request, error: BaseException)
         return CmlConnectionError(
             f"{where} does not speak TLS there. Check the port, or whether Host should begin with http://.",
             sent=False,
+            unreachable=True,
+        )
+    if any(word in str(cause) for cause in causes if isinstance(cause, ssl.SSLError) for word in _CLIENT_REFUSED):
+        # With TLS 1.3 this comes after our handshake is over, when the request may be out.
+        return CmlConnectionError(
+            f"{where} refused the TLS connection. It seems to ask for a certificate of ours: set the connection's "
+            f"Extra 'client_cert' to a PEM file with a certificate it knows, and its private key.",
+            sent=True,
             unreachable=True,
         )
     # The one handshake that requests calls a read.

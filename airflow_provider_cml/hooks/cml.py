@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.run_key import RunKey
     from airflow_provider_cml.api.wire import Exchange, Note
     from airflow_provider_cml.compat import Connection
+    from airflow_provider_cml.connection import Configuration
 
 T = TypeVar("T")
 
@@ -113,7 +114,7 @@ class CmlHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the workspace answers and takes the key; starts nothing. Airflow's Test button."""
-        return test_connection(lambda: self.endpoint)
+        return test_connection(lambda: self._parse(self.get_connection(self.cml_conn_id)))
 
     # ---------------------------------------------------------------- projects and jobs
 
@@ -338,10 +339,14 @@ class CmlHook(BaseHook):
     async def _aperform(self, exchange: Exchange[T]) -> T:
         return await (await self.aget_conn()).perform(exchange, self._tell)
 
-    def _read(self, connection: Connection, *, warn: bool = True) -> Endpoint:
+    def _parse(self, connection: Connection) -> Configuration:
         configuration = read_connection(connection)
         for secret in configuration.endpoint.secrets:
             mask_secret(secret)
+        return configuration
+
+    def _read(self, connection: Connection, *, warn: bool = True) -> Endpoint:
+        configuration = self._parse(connection)
         if warn:
             for warning in configuration.warnings:
                 self.log.warning("Connection %s: %s", self.cml_conn_id, warning)
