@@ -140,7 +140,7 @@ class Transport:
         class Straight(requests.Session):
             """Knows no redirects: told not to follow one, requests still reads its address, and its whole body."""
 
-            def get_redirect_target(self, resp: requests.Response) -> None:
+            def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests names it
                 return None
 
         session = Straight()
