@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DAGS = Path(__file__).parent / "dags"
 UNTIL_TOLD = Life(running=None)
 """Of runs that go on until the scenario ends them."""
+XCOMS_AT_START = {"return_value", "run_key", "project_id", "job_id", "run_url"}
+XCOMS_AT_END = {"status", "created_at", "scheduling_at", "starting_at", "running_at", "finished_at"}
+"""What the README promises: the first before the first look at the run, the others once it is over."""
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import contextlib
 import sys
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -41,6 +42,19 @@ class Deployment(Airflow):
         for triggerer in self.triggerers:
             triggerer.thaw()
         self._stack.close()
+
+    def get(self, path: str) -> Any:
+        """Ask; once more where the server could not answer in time, or found SQLite locked."""
+        for _ in range(5):
+            try:
+                return super().get(path)
+            except TimeoutError:
+                continue
+            except HttpError as error:
+                if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise
+            time.sleep(1)
+        return super().get(path)
 
     def wait(self, what: str, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         """Look every second until the condition holds."""
@@ -250,8 +264,3 @@ class Task:
         except HttpError:
             return None
         return trigger["triggerer_id"] if trigger else None
-
-    def settle(self, seconds: float) -> str:
-        """The state after everything that might still follow has had time to."""
-        time.sleep(seconds)
-        return self.state()
