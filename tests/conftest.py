@@ -54,8 +54,8 @@ def project(workspace: Workspace) -> Project:
 
 @pytest.fixture
 def job(workspace: Workspace, project: Project) -> Job:
-    """A job whose runs succeed in a moment; `workspace.set_status` gives one another fate."""
-    return workspace.add_job(project, "nightly VaR", number=208, life=Life(running=0.05))
+    """A job whose runs succeed in a moment, long enough for another start to find it busy; `workspace.set_status` gives one another fate."""
+    return workspace.add_job(project, "nightly VaR", number=208, life=Life(running=0.25))
 
 
 @pytest.fixture
