@@ -91,7 +91,7 @@ simulate: setup
 
 test-airflow: setup
 	$(call timed,test-airflow,if [ -d tests/airflow ]; \
-		then $(CLEAN)/scenarios $(BIN)/python -m pytest -q -m airflow $(ARGS) tests/airflow; \
+		then $(CLEAN)/scenarios $(BIN)/python -m pytest -q -m airflow --timeout=1800 $(ARGS) tests/airflow; \
 		else echo "there are no scenarios yet"; fi)
 
 # The table of prices that the demo's job reads comes with the package `arch`: installed for its data, not its code.
