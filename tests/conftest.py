@@ -54,7 +54,10 @@ def project(workspace: Workspace) -> Project:
 
 @pytest.fixture
 def job(workspace: Workspace, project: Project) -> Job:
-    """A job whose runs succeed in a moment, long enough for another start to find it busy; `workspace.set_status` gives one another fate."""
+    """A job whose runs succeed in a moment, long enough for another start to find it busy.
+
+    `workspace.set_status` gives a run another fate.
+    """
     return workspace.add_job(project, "nightly VaR", number=208, life=Life(running=0.25))
 
 
