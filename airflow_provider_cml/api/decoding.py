@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 
 def document(request: Request, response: Response) -> dict[str, Any]:
     """The JSON object in an answer."""
+    found: object = None
     try:
         found = json.loads(response.body)
-    except RecursionError as error:
-        raise not_json(request, response, "nested too deeply") from error
-    except ValueError as error:
+        why = f"a JSON {type(found).__name__}, not an object"
+    except RecursionError:
+        why = "nested too deeply"
+    except ValueError:
         why = "empty body" if not response.body.strip() else "not readable as JSON"
-        raise not_json(request, response, why) from error
-    if not isinstance(found, dict):
-        raise not_json(request, response, f"a JSON {type(found).__name__}, not an object")
-    return found
+    if isinstance(found, dict):
+        return found
+    # Raised out here so that json's own error, which carries the whole body, does not travel along as its cause.
+    raise not_json(request, response, why)
 
 
 def project(fields: dict[str, Any]) -> Project:
