@@ -96,6 +96,15 @@ def test_not_an_object(body: bytes, why: str) -> None:
     assert f"GET /api/v2/projects: expected JSON, got application/json ({why})" in str(caught.value)
 
 
+@pytest.mark.parametrize("body", [b'{"environment": "hunter2', b'{"environment": "hunter2\xff"}', b"[" * 200_000])
+def test_an_error_carries_no_body(body: bytes) -> None:
+    """The errors of json keep the whole document; none of them travels along, neither as cause nor as context."""
+    with pytest.raises(CmlProtocolError) as caught:
+        decoding.document(GET, Response(200, {}, body))
+
+    assert (None, None, False) == (caught.value.__cause__, caught.value.__context__, "hunter2" in str(caught.value))
+
+
 def test_the_content_type_does_not_matter() -> None:
     """JSON that is called text/plain is JSON."""
     assert {"id": "x"} == decoding.document(GET, Response(200, {"content-type": "text/plain"}, b'{"id": "x"}'))
