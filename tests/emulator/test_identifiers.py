@@ -18,7 +18,7 @@ from airflow_provider_cml.emulator import identifiers
     ],
 )
 def test_ids_and_keys_have_the_shapes_seen_on_live_workspaces(make, pattern):
-    """Each as cml_api.md reports it."""
+    """Each in the form seen in public clients of CML."""
     import re
 
     assert re.fullmatch(pattern, make())
