@@ -23,6 +23,9 @@ T = TypeVar("T")
 PACE = 200.0
 """Seconds of a conversation in one second of ours."""
 
+WISHES_AT_MOST = 400
+"""Requests and pauses of one process; who wishes for more is taken never to end. Most need twenty."""
+
 
 class KilledError(Exception):
     """The process ends here."""
@@ -77,6 +80,7 @@ def _meet(wish: Wish, process: Process) -> Exchange[Answer]:
     if not isinstance(wish, Request | Pause):
         return (yield wish)
     process.wishes += 1
+    assert process.wishes <= WISHES_AT_MOST, "this conversation does not end"
     is_last = process.wishes == process.last_wish
     if is_last and not process.is_heard:
         raise KilledError

@@ -45,7 +45,7 @@ STORIES = 80
 AT_ONCE = 24
 """Stories played at the same time."""
 SECONDS = 45.0
-"""Seconds of ours after which a story is taken never to end. The longest last three or four."""
+"""Seconds of ours after which stories are taken never to end."""
 
 SLOWER = 100.0
 """The pace where a slow machine must not change what is expected."""
@@ -258,7 +258,7 @@ def test_a_start_on_its_way_when_its_process_dies_is_carried_on_with(told: Told)
 
 def test_a_clear_stops_what_is_left_and_starts_anew(told: Told) -> None:
     """The run of before the clear is stopped, once, and then the job runs again."""
-    told.job.life = [Life(running=None), Life(running=0.0)]
+    told.job.life = [Life(running=300.0 / SLOWER), Life(running=0.0)]
 
     assert told.plays(told.key(), last_wish=2) is Ending.KILLED
     assert told.plays(told.key(2, max_tries=3)) is Ending.GREEN
