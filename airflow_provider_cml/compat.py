@@ -87,6 +87,7 @@ __all__ = [
     "airflow_base_url",
     "conf",
     "context_to_airflow_vars",
+    "is_mapped",
     "mask_secret",
     "task_state",
     "xcom_value",
@@ -116,6 +117,11 @@ async def task_state(ti: Any) -> str | None:
     name = ti.task_id if ti.map_index is None or ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
     found: str | None = answer.task_states.get(ti.run_id, {}).get(name)
     return found
+
+
+def is_mapped(task: BaseOperator) -> bool:
+    """Whether the task was made by `.expand()`. Airflow has kept it under this one name from 2.11 on."""
+    return bool(getattr(task, "_BaseOperator__from_mapped", False))
 
 
 def airflow_base_url() -> str:

@@ -7,6 +7,7 @@ text here or is refused here, by name, before anything is sent. A value never st
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from numbers import Integral, Real
@@ -16,6 +17,7 @@ from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 
 AIRFLOW_CONTEXT_PREFIX = "AIRFLOW_CTX_"
 RISKY_PREFIXES = ("CDSW_", "CML_")
+_TEMPLATE = re.compile(r"\{\{|\{%")
 
 
 def as_text(environment: object, field: str = "environment") -> dict[str, str]:
@@ -36,6 +38,13 @@ def as_text(environment: object, field: str = "environment") -> dict[str, str]:
 def risky_names(environment: Mapping[str, str]) -> list[str]:
     """The variables that had better not be overridden: CML's own, and PATH (Cloudera, Jobs API)."""
     return sorted(name for name in environment if name == "PATH" or name.startswith(RISKY_PREFIXES))
+
+
+def literal_names(environment: object) -> list[str]:
+    """The variables whose value is written down as it is, and not as a template."""
+    if not isinstance(environment, Mapping):
+        return []
+    return sorted(str(name) for name, value in environment.items() if not _TEMPLATE.search(str(value)))
 
 
 def _name(name: object, field: str) -> str:

@@ -11,8 +11,9 @@ from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.start import Busy
 from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
 from airflow_provider_cml.api.conversations.watching import Ending
+from airflow_provider_cml.api.environment import literal_names
 from airflow_provider_cml.api.errors import CmlError, CmlInputError
-from airflow_provider_cml.compat import AirflowSkipException
+from airflow_provider_cml.compat import AirflowSkipException, is_mapped
 from airflow_provider_cml.failures import CmlJobBusyFailError, failure, failure_of, read_event, with_facts
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.legacy import check_legacy, legacy_key, split_project, start_through_v1
@@ -35,6 +36,7 @@ def begin(task: CmlRunJobOperator, context: Context) -> str:
     key = run_key(context)
     try:
         _check(task)
+        _warn_of_literals(task)
         variables = given_variables(task, context)
         hook = CmlHook(task.cml_conn_id)
         if hook.is_v1:
@@ -88,6 +90,17 @@ def _start_v1(
     push(context, {"return_value": engine_id, RUN_URL: run_url})
     task.log.info("Started job %s through API v1: engine %s. %s", task.job, engine_id, run_url)
     return engine_id
+
+
+def _warn_of_literals(task: CmlRunJobOperator) -> None:
+    """What `.partial()` and `.expand()` are given, Airflow writes into the DAG's row of its database as it is."""
+    names = literal_names(task.private_environment) if is_mapped(task) else []
+    if names:
+        task.log.warning(
+            "private_environment: the values of %s stand in clear in Airflow's database, because .partial() and "
+            ".expand() keep there what they are given. Give templates instead, such as {{ conn.warehouse.password }}.",
+            ", ".join(names),
+        )
 
 
 def _check(task: CmlRunJobOperator) -> None:
