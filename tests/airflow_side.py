@@ -99,8 +99,11 @@ class Ran:
     deferrals: list[TaskDeferred]
 
 
-def run_task(make: Callable[[], Any], context: Any) -> Ran:
-    """Execute a task to its end; each time it was deferred it goes on in a new object, as in another worker."""
+def run_task(make: Callable[[], Any], context: Any, asleep: Callable[[], object] | None = None) -> Ran:
+    """Execute a task to its end; each time it was deferred it goes on in a new object, as in another worker.
+
+    :param asleep: what happens each time the task has gone to sleep.
+    """
     deferrals: list[TaskDeferred] = []
     task = make()
     task.render_template_fields(context)
@@ -117,6 +120,8 @@ def run_task(make: Callable[[], Any], context: Any) -> Ran:
         except TaskDeferred as deferral:
             assert len(deferrals) < 5, "this task is deferred again and again"
             deferrals.append(deferral)
+            if asleep is not None:
+                asleep()
             task = make()
             task.render_template_fields(context)
 
@@ -159,6 +164,13 @@ def set_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str = "cml_default"
     """Give Airflow a connection, through its environment."""
     text = json.dumps({"conn_type": "cml", **fields})
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", text)
+
+
+def end_active_run(workspace: Workspace, job: Job) -> None:
+    """Let the job's active run succeed now."""
+    run = workspace.active_run(job)
+    assert run is not None
+    workspace.set_status(run, "succeeded")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from airflow_provider_cml.failures import (
     CmlUnansweredError,
 )
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
-from tests.airflow_side import PASSWORD, context_of, run_task, set_connection
+from tests.airflow_side import PASSWORD, context_of, end_active_run, run_task, set_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,10 +74,13 @@ def outcome_of(make: Callable[[], CmlRunJobOperator], context: Any, expected: ty
 # ---------------------------------------------------------------- a run that succeeds
 
 
-def test_success_returns_the_run_and_tells_xcom(make: Make, connections: Emulator, job: Job, deferrable: bool) -> None:
+def test_success_returns_the_run_and_tells_xcom(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, deferrable: bool
+) -> None:
     """The task returns the run's id, and XCom holds all that is promised, the result last."""
+    job.life = Life(running=None if deferrable else 0.15)
     context = context_of(make())
-    ran = run_task(make, context)
+    ran = run_task(make, context, asleep=lambda: end_active_run(workspace, job))
     (run,) = connections.ledger.executed()
     pushed = context["ti"].pushed
     times = {"created_at", "scheduling_at", "starting_at", "running_at", "finished_at"}
@@ -483,8 +486,9 @@ def test_busy_job_is_waited_for(
     make: Make, connections: Emulator, workspace: Workspace, job: Job, deferrable: bool
 ) -> None:
     """By default the task waits, where it waits for its run, until a foreign run is over, and then starts its own."""
+    job.life = Life(running=None if deferrable else 0.5)
     foreign = workspace.start(job)
-    ran = run_task(make, context_of(make()))
+    ran = run_task(make, context_of(make()), asleep=lambda: end_active_run(workspace, job))
 
     assert ran.value != foreign.id
     assert [run.id for run in connections.ledger.executed()] == [foreign.id, ran.value]

@@ -22,7 +22,7 @@ from airflow_provider_cml.failures import (
 )
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-from tests.airflow_side import PASSWORD, context_of, run_task, set_connection
+from tests.airflow_side import PASSWORD, context_of, end_active_run, run_task, set_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -287,8 +287,10 @@ def test_what_the_triggerer_is_given(
     make: Make, workspace: Workspace, job: Job, poll_interval: float | None, gap: float
 ) -> None:
     """The trigger gets JSON primitives, no secret, the gap asked for; Airflow's own timeout is only the backstop."""
+    job.life = Life(running=None)
     run = workspace.start(job)
-    ran = run_task(*_with_context(partial(make, run_id=run.id, deferrable=True, poll_interval=poll_interval)))
+    sensor = partial(make, run_id=run.id, deferrable=True, poll_interval=poll_interval)
+    ran = run_task(sensor, context_of(sensor()), asleep=lambda: end_active_run(workspace, job))
     (deferral,) = ran.deferrals
     _, arguments = deferral.trigger.serialize()
 
@@ -315,7 +317,3 @@ def test_event_that_cannot_be_read_is_no_success(make: Make, soft_fail: bool, ev
     sensor = make(run_id="0000000000000000", deferrable=True, soft_fail=soft_fail)
     with pytest.raises(CmlRefusedFailError, match="cannot be read"):
         sensor.resume_execution("execute_complete", {"event": event}, context_of(sensor))
-
-
-def _with_context(sensor: Callable[[], CmlJobRunSensor]) -> tuple[Callable[[], CmlJobRunSensor], Any]:
-    return sensor, context_of(sensor())
