@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.airflow.deployment import Task
 
 DAGS = Path(__file__).parent / "dags"
+# By a signal: the other method ends pytest on the spot, and leaves Airflow behind.
+SCENARIO = [pytest.mark.airflow, pytest.mark.timeout(1200, method="signal")]
 UNTIL_TOLD = Life(running=None)
 """Of runs that go on until the scenario ends them."""
 XCOMS_AT_START = {"return_value", "run_key", "project_id", "job_id", "run_url"}
@@ -98,6 +100,14 @@ def airflow(
             yield deployment
         finally:
             deployment.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(airflow: Deployment, cml: Emulator) -> Iterator[None]:
+    """What a failed scenario leaves behind takes no worker from the next one."""
+    yield
+    cml.faults.clear()
+    airflow.end_dag_runs()
 
 
 def wait_for_look(cml: Emulator, task: Task, run: RunRecord) -> None:

@@ -65,6 +65,11 @@ class Deployment(Airflow):
         self.post(f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": logical_date})
         return DagRun(self, dag_id, run_id)
 
+    def end_dag_runs(self) -> None:
+        """Mark failed what is not over; Airflow ends its tasks, and these their runs."""
+        for run in self.get("dags/~/dagRuns?state=running&state=queued&limit=100")["dag_runs"]:
+            self.patch(f"dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
+
     # ---------------------------------------------------------------- triggerers
 
     def triggerer_jobs(self) -> set[int]:

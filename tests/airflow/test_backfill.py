@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import psutil
-import pytest
 
 from airflow_provider_cml.emulator import Life
+from tests.airflow.conftest import SCENARIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.emulator import Emulator, Job
     from tests.airflow.deployment import Deployment
 
-pytestmark = pytest.mark.airflow
+pytestmark = SCENARIO
 
 FIRST, DATES, AT_ONCE = datetime(2025, 6, 1, tzinfo=UTC), 30, 16
 BUDGET = 900.0

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.airflow.conftest import wait_for_look
+from tests.airflow.conftest import SCENARIO, wait_for_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.emulator import Emulator, Job
     from tests.airflow.deployment import Deployment
 
-pytestmark = pytest.mark.airflow
+pytestmark = SCENARIO
 
 FROZEN = 40.0
 """Seconds: longer than the 30 after which Airflow gives a triggerer's tasks to another one."""

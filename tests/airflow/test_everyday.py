@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-import pytest
-
 from airflow_provider_cml.emulator import Life
-from tests.airflow.conftest import XCOMS_AT_END, XCOMS_AT_START
+from tests.airflow.conftest import SCENARIO, XCOMS_AT_END, XCOMS_AT_START
 from tests.airflow.leaks import files_with, tables_with
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from tests.airflow.deployment import Deployment
 from tests.airflow.leaks import Secrets
 
-pytestmark = pytest.mark.airflow
+pytestmark = SCENARIO
 
 LINK = "Cloudera Machine Learning"
 

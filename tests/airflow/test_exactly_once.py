@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from airflow_provider_cml.emulator import Life
-from tests.airflow.conftest import UNTIL_TOLD, XCOMS_AT_END, XCOMS_AT_START, wait_for_look
+from tests.airflow.conftest import SCENARIO, UNTIL_TOLD, XCOMS_AT_END, XCOMS_AT_START, wait_for_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.emulator.ledger import RunRecord
     from tests.airflow.deployment import Deployment, Task
 
-pytestmark = pytest.mark.airflow
+pytestmark = SCENARIO
 
 ANSWER_HELD = 90.0
 """Seconds CML keeps the answer to a start back, so that the task can be killed before it comes."""
