@@ -74,14 +74,14 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema"],
     "relabeling": {
         "host": "Host",
-        "login": "Login (API v1 with user name and password only)",
+        "login": "Login (API v1 only)",
         "password": "API key",
     },
     "placeholders": {
         "host": "https://ml-12345.example.cloudera.site",
-        "port": "443",
+        "port": "443; Airflow 3.3 tests no connection without",
         "password": "v2: an API key; v1: the legacy API key",
-        "login": "leave empty for API keys",
+        "login": "empty, unless the password is a user's",
     },
 }
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(airflow_provider_cml.__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 PACKAGE = "airflow_provider_cml"
 MODULES = sorted(found.name for found in pkgutil.walk_packages(airflow_provider_cml.__path__, f"{PACKAGE}."))
 AIRFLOW = Path(str(import_module("airflow").__file__)).parent

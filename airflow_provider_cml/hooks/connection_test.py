@@ -132,4 +132,6 @@ def _hint(endpoint: Endpoint, error: CmlUnauthorizedError) -> str:
     if endpoint.api_version is ApiVersion.V1 and _API_KEY.fullmatch(endpoint.key):
         return "The key looks like an API key of API v2: set API version to v2. "
     said = error.said.casefold()
-    return "The key has expired: make a new one. " if "expired" in said and "invalid" not in said else ""
+    if "expired" in said and "invalid" not in said:
+        return "The key has expired: make a new one. "
+    return "CML does not take the key. "
