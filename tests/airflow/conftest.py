@@ -95,7 +95,7 @@ def airflow(
         wait_until(lambda: deployment.has_dags(names), "the DAGs", 120, up)
         for name, fields in _connections(cml, secrets).items():
             deployment.post("connections", {"connection_id": name, **fields})
-        deployment.adopt_triggerer()
+        deployment.adopt_parts()
         try:
             yield deployment
         finally:

@@ -26,6 +26,25 @@ PATIENCE = 240.0
 """Seconds a scenario waits for its next step: a bound for slow machines, not an expectation."""
 
 
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; none if it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Standalone(Process):
+    """An `airflow standalone`: it lives on when its scheduler has ended, and then nothing ever happens."""
+
+    def check(self) -> None:
+        Process.check(self)
+        if not any("scheduler" in words_of(child) for child in psutil.Process(self.popen.pid).children()):
+            told = [line for line in self.output().splitlines() if line.startswith("scheduler")]
+            raise DemoError("\n".join(["the scheduler has ended:", *told[-80:]]))
+
+
 class Deployment(Airflow):
     """A running `airflow standalone`, with its home and its processes."""
 
@@ -76,11 +95,12 @@ class Deployment(Airflow):
         """The ids of all triggerers that ever reported."""
         return {job["id"] for job in self.get("jobs?job_type=TriggererJob&limit=100")["jobs"]}
 
-    def adopt_triggerer(self) -> None:
-        """Know the triggerer that `airflow standalone` started."""
+    def adopt_parts(self) -> None:
+        """Know the triggerer that `airflow standalone` started, and from now on expect its scheduler to live."""
+        self.process = Standalone(self.process.popen, self.process.log)
         (job,) = self.triggerer_jobs()
         (root,) = [
-            child for child in psutil.Process(self.process.popen.pid).children() if "triggerer" in child.cmdline()
+            child for child in psutil.Process(self.process.popen.pid).children() if "triggerer" in words_of(child)
         ]
         self.triggerers = [Triggerer(job, root)]
 
@@ -251,9 +271,8 @@ class Task:
         """The process that runs this try, if there is one."""
         title = f"airflow worker -- {self.record()['id']}"
         for process in psutil.Process(self.airflow.process.popen.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if " ".join(process.cmdline()).strip() == title:
-                    return process
+            if " ".join(words_of(process)).strip() == title:
+                return process
         return None
 
     def kill_process(self) -> None:

@@ -17,6 +17,7 @@ import psutil
 
 from airflow_provider_cml.emulator import Life
 from tests.airflow.conftest import SCENARIO
+from tests.airflow.deployment import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,14 +75,15 @@ def create_backfill(airflow: Deployment) -> None:
     dates += ["--to-date", (FIRST + timedelta(days=DATES - 1)).date().isoformat()]
     command = ["backfill", "create", "--dag-id", "daily", *dates, "--max-active-runs", str(AT_ONCE)]
     for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", *command],
-            env=airflow.environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        with airflow.paused("daily"):
+            done = subprocess.run(
+                [sys.executable, "-m", "airflow", *command],
+                env=airflow.environment,
+                capture_output=True,
+                text=True,
+                timeout=180,
+                check=False,
+            )
         if airflow.get("backfills?dag_id=daily")["backfills"]:
             return
     raise AssertionError(done.stdout + done.stderr)
@@ -94,11 +96,8 @@ def watch(airflow: Deployment, say: Callable[[str], None], begin: float) -> list
     while True:
         airflow.process.check()
         for process in psutil.Process(airflow.process.popen.pid).children(recursive=True):
-            try:
-                if TASK_PROCESS.fullmatch(" ".join(process.cmdline())):
-                    ages[process.pid] = max(ages.get(process.pid, 0.0), time.time() - process.create_time())
-            except psutil.NoSuchProcess:
-                continue
+            if TASK_PROCESS.fullmatch(" ".join(words_of(process))):
+                ages[process.pid] = max(ages.get(process.pid, 0.0), time.time() - process.create_time())
         elapsed = time.monotonic() - begin
         if elapsed > asked_at + 5:
             asked_at = elapsed
