@@ -79,6 +79,7 @@ def test_every_way_to_run_and_to_wait(
 
     runs = cml.ledger.executed(mapped.id)
     assert sorted(given(run)["YEAR"] for run in runs) == ["2007", "2008", "2009"]
+    assert {given(run)["TEMPLATED"] for run in runs} == {secrets.templated}
     assert {run.id for run in runs} == {dag_run.task("mapped", index).xcoms()["return_value"] for index in range(3)}
     assert all(one.finished_at <= other.created_at for one, other in itertools.pairwise(runs))
 

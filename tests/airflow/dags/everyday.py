@@ -38,6 +38,8 @@ with DAG(
         task_id="mapped",
         project="alice/risk-analysis",
         job="everyday mapped",
+        # A literal would stand in clear in the serialized DAG.
+        private_environment={"TEMPLATED": PRIVATE["TEMPLATED"]},
         deferrable=True,
         poll_interval=5,
     ).expand(environment=[{"YEAR": str(year)} for year in (2007, 2008, 2009)])
