@@ -194,24 +194,64 @@ from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 (meta,) = [meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "cml"]
 print(meta.model_dump_json())
 """
+FORM_OF_2 = """
+import json
+from airflow.www.app import create_app
+from airflow.www.forms import create_connection_form_class
+with create_app(testing=True).test_request_context():
+    form = create_connection_form_class()()
+    print(json.dumps({
+        "types": dict(form.conn_type.choices),
+        "fields": {field.name.removeprefix("extra__cml__"): [str(field.label.text), field.default,
+                   str(field.description), type(field).__name__, [str(v.values_formatter(v.values))
+                   for v in field.validators if hasattr(v, "values_formatter")]]
+                   for field in form if field.name.startswith("extra__cml__")},
+    }))
+"""
 
 
 def test_form_as_the_browser_gets_it(in_new_process: Callable[..., Any]) -> None:
-    """The user interface of Airflow 3 shows every field, with label, default and choices."""
+    """Airflow 3 shows every field with label, hint, choices and default, and each standard field as it is declared."""
     if find_spec("airflow.sdk") is None:
-        pytest.skip("2.11 renders the form itself; see hooks/test_form.py")
+        pytest.skip("2.11 renders the form itself; see the next test")
     meta = in_new_process(FORM_OF_THE_UI)
-    if not meta["extra_fields"]:
-        pytest.skip("Airflow 3.0 shows fields of its own only if wtforms is installed")
 
+    assert meta["hook_name"] == HOOK_NAME
+    if find_spec("airflow.sdk.bases.hook") is None and find_spec("wtforms") is None:
+        assert not meta["extra_fields"], "3.0 asks the hook for fields only where wtforms is installed"
+        return
     assert list(meta["extra_fields"]) == list(FORM)
     for name, field in FORM.items():
         shown = meta["extra_fields"][name]
         assert shown["schema"]["title"] == field["label"]
+        assert shown["description"] == field["description"]
         assert shown["value"] == field["schema"].get("default")
-        assert shown["schema"].get("enum") == field["schema"].get("enum")
-    assert meta["standard_fields"]["password"]["title"] == FIELD_BEHAVIOUR["relabeling"]["password"]
-    assert meta["standard_fields"]["url_schema"]["hidden"]
+        for what in ("enum", "format"):
+            assert shown["schema"].get(what) == field["schema"].get(what)
+    for name, key in {"schema": "url_schema"}.items() | {
+        (name, name) for name in ("host", "port", "login", "password", "description")
+    }:
+        shown = meta["standard_fields"][key] or {"hidden": False, "title": None, "placeholder": None}
+        assert shown == {
+            "hidden": name in FIELD_BEHAVIOUR["hidden-fields"],
+            "title": FIELD_BEHAVIOUR["relabeling"].get(name),
+            "placeholder": FIELD_BEHAVIOUR["placeholders"].get(name),
+        }
+
+
+def test_form_as_airflow_2_builds_it(in_new_process: Callable[..., Any]) -> None:
+    """2.11 has the type in its list, and every field with label, hint, default and choices in its form."""
+    if find_spec("airflow.sdk") is not None:
+        pytest.skip("3.x gives the form to the browser; see the test before")
+    form = in_new_process(FORM_OF_2)
+
+    assert form["types"]["cml"] == HOOK_NAME
+    assert list(form["fields"]) == list(FORM)
+    for name, field in FORM.items():
+        label, default, hint, kind, choices = form["fields"][name]
+        assert (label, default, hint) == (field["label"], field["schema"].get("default"), field["description"])
+        assert (kind == "PasswordField") == (field["schema"].get("format") == "password")
+        assert choices == ([", ".join(field["schema"]["enum"])] if "enum" in field["schema"] else [])
 
 
 # ---------------------------------------------------------------- the price of a DAG file
