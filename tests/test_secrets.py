@@ -141,7 +141,8 @@ def echoing(status: str, *, reads: str | None = None) -> Behaviour:
 
     def behave(listener: Listener, connection: socket.socket) -> None:
         while (heard := listener.hear(connection)) is not None:
-            text = f"cannot serve {heard.target}: {heard.headers} {heard.body.decode()}"
+            sent = json.loads(heard.body or b"{}").get("environment", {}).values()
+            text = f"cannot serve {heard.headers['authorization']} {' '.join(reversed(sent))}"
             body = text if reads is None or heard.method != "GET" else reads
             code = status if body is text else "200 OK"
             connection.sendall(answer(body.encode(), code, "Content-Type: text/plain\r\n"))
