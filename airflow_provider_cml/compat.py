@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TaskDeferralTimeout,
     )
     from airflow.sdk.execution_time.context import context_to_airflow_vars
-    from airflow.sdk.log import mask_secret
+    from airflow.sdk.log import mask_secret as tell_masker
     from airflow.sdk.types import TaskInstanceKey as TaskInstanceKey  # noqa: PLC0414
 else:
     from airflow.exceptions import AirflowException, AirflowNotFoundException
@@ -34,12 +34,12 @@ else:
         from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator
         from airflow.sdk.bases.sensor import PokeReturnValue
         from airflow.sdk.execution_time.context import context_to_airflow_vars
-        from airflow.sdk.log import mask_secret
+        from airflow.sdk.log import mask_secret as tell_masker
     except ImportError:
         from airflow.models.baseoperator import BaseOperator
         from airflow.models.baseoperatorlink import BaseOperatorLink
         from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
-        from airflow.utils.log.secrets_masker import mask_secret
+        from airflow.utils.log.secrets_masker import mask_secret as tell_masker
         from airflow.utils.operator_helpers import context_to_airflow_vars
     try:  # 3.1+
         from airflow.sdk import BaseHook
@@ -92,6 +92,20 @@ __all__ = [
     "task_state",
     "xcom_value",
 ]
+
+
+def mask_secret(secret: str) -> None:
+    """Make a secret known to Airflow's masker, in a worker and in the event loop of a triggerer.
+
+    In that loop 3.0 raises before it has masked anything; 3.1+ keep silent. There the secret is masked in this process:
+    the one that writes the logs knows the connection's password itself.
+    """
+    try:
+        tell_masker(secret)
+    except RuntimeError:
+        from airflow.sdk.execution_time import secrets_masker  # noqa: PLC0415 - 3.0
+
+        secrets_masker._secrets_masker().add_mask(secret)  # noqa: SLF001 - there is no other door
 
 
 async def aget_connection(conn_id: str) -> Connection:

@@ -73,6 +73,24 @@ def test_connection_is_read_in_an_event_loop(monkeypatch: pytest.MonkeyPatch) ->
     assert asyncio.run(compat.aget_connection("some_conn")).host == "ml.example.com"
 
 
+def test_secret_is_masked_in_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the loop of a triggerer, where 3.0 cannot tell the process that writes the logs, masking does not raise."""
+    if find_spec("airflow.sdk") is None:
+        pytest.skip("2.11 masks in one process")
+    runner = importlib.import_module("airflow.sdk.execution_time.task_runner")
+
+    class Triggerer:
+        def send(self, _: object) -> None:
+            raise RuntimeError("You cannot use AsyncToSync in the same thread as an async event loop")
+
+    monkeypatch.setattr(runner, "SUPERVISOR_COMMS", Triggerer(), raising=False)
+
+    async def mask() -> None:
+        compat.mask_secret("some-secret-of-a-trigger")
+
+    asyncio.run(mask())
+
+
 def test_base_url_by_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """3.x calls it [api] base_url, 2.x [webserver] base_url."""
     section = "WEBSERVER" if find_spec("airflow.sdk") is None else "API"
