@@ -74,12 +74,14 @@ class HttpError(DemoError):
 class Airflow:
     """The REST API of one `airflow standalone`, whose every visitor is admin."""
 
+    api = "api/v2"
+
     def __init__(self, port: int) -> None:
         self.address = f"http://localhost:{port}"
         self._token = ""
 
     def get(self, path: str) -> Any:
-        return call("GET", f"{self.address}/api/v2/{path}", self._token)
+        return call("GET", f"{self.address}/{self.api}/{path}", self._token)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._change("POST", path, body)
@@ -112,7 +114,7 @@ class Airflow:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                return call(method, f"{self.address}/api/v2/{path}", self._token, body)
+                return call(method, f"{self.address}/{self.api}/{path}", self._token, body)
             except HttpError as error:
                 if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                     raise

@@ -1,0 +1,156 @@
+"""The clear scenarios of a row: one start of Airflow, all tasks at once, judged by the emulator's ledger.
+
+The law: a scenario expects what the README says, of every version the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_cml.emulator import Emulator, Life, Workspace
+from tests.matrix.deployments import deployed
+from tests.matrix.trying import connections, environment_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_cml.emulator import Job
+    from airflow_provider_cml.emulator.ledger import RunRecord
+    from tests.airflow.deployment import DagRun, Deployment, Task
+    from tests.matrix.rows import Row
+
+UNTIL_TOLD = Life(running=None)
+DATE = "2026-11-20"
+ENDED = {"succeeded": "ENGINE_SUCCEEDED", "failed": "ENGINE_FAILED"}
+RUNNING = ("running", "running_last", "running_unstopped")
+"""With a retry left; with none; and with a retry left and a worker that does not stop the run."""
+CARRIED_ON = {"running_unstopped"}
+"""Looks like a retry to Airflow, on every version: see "Retry and clear" in the README."""
+NAMES = (*ENDED, "deferred", *RUNNING)
+
+
+@dataclass
+class Scenarios:
+    """The scenarios of one row, and what they found."""
+
+    cml: Emulator
+    jobs: dict[str, Job]
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def runs(self, name: str) -> list[RunRecord]:
+        return self.cml.ledger.executed(self.jobs[name].id)
+
+    def expect(self, what: str, *, holds: bool) -> None:
+        if not holds:
+            self.faults.append(what)
+
+    # ---------------------------------------------------------------- clear
+
+    def start(self, dag_run: DagRun) -> None:
+        """Bring every task to where it is cleared."""
+        for name in NAMES:
+            task = dag_run.task(name)
+            task.wait_until(lambda name=name: len(self.runs(name)) == 1, f"the run of {name}")
+        for name in ENDED:
+            self.cml.workspace.set_status(self.runs(name)[0].id, name)
+        dag_run.task("succeeded").wait_for("success")
+        dag_run.task("failed").wait_for("failed")
+        dag_run.task("deferred").wait_for("deferred")
+        for name in RUNNING:
+            task = dag_run.task(name)
+            task.wait_until(lambda task=task: "run_url" in task.xcoms(), f"{name} waits")
+
+    def clear(self, dag_run: DagRun) -> None:
+        """Clear them all at once, and let whatever they run now succeed."""
+        tasks = {name: dag_run.task(name) for name in NAMES}
+        before = {name: _tries(task) for name, task in tasks.items()}
+        first = {name: self.runs(name)[0].id for name in NAMES}
+        dag_run.clear(*NAMES)
+        for name, task in tasks.items():
+            if name in CARRIED_ON:
+                carried_on = f"Carrying on with run {first[name]}"
+                task.wait_until(lambda task=task, text=carried_on: _says(task, text), carried_on)
+            else:
+                task.wait_until(lambda name=name: len(self.runs(name)) > 1, f"the second run of {name}")
+            self.cml.workspace.set_status(self.runs(name)[-1].id, "succeeded")
+        dag_run.wait_for_success()
+        for name, task in tasks.items():
+            self.notes.append(f"{name}: tries {before[name]} before the clear, {_tries(task)} after")
+            self._judge(name, task)
+
+    def _judge(self, name: str, task: Task) -> None:
+        old, *new = runs = self.runs(name)
+        told = f"{name}: {[(run.status, run.stop_requests) for run in runs]}"
+        self.notes.append(told)
+        if name in CARRIED_ON:
+            self.expect(f"{told}, not carried on", holds=not new and old.stop_requests == 0)
+            return
+        stopped = 0 if name in ENDED else 1
+        self.expect(f"{told}, not one new run", holds=[run.status for run in new] == ["ENGINE_SUCCEEDED"])
+        self.expect(
+            f"{told}, the old one",
+            holds=(old.status, old.stop_requests) == (ENDED.get(name, "ENGINE_STOPPED"), stopped),
+        )
+        if new:
+            self.expect(f"{told}, side by side", holds=(old.finished_at or 0) <= new[0].created_at)
+            self.expect(f"{told}, returned", holds=task.xcoms().get("return_value") == new[-1].id)
+
+    # ---------------------------------------------------------------- the same id again
+
+    def make_again(self, airflow: Deployment) -> None:
+        """Delete a dag run and create it again under its id."""
+        for _ in range(2):
+            dag_run = airflow.trigger("again", "same", f"{DATE}T00:00:00Z")
+            dag_run.wait_for_success()
+            dag_run.delete()
+        self._expect_two("again")
+
+    def test_twice(self, row: Row, home: Path, dags: Path) -> None:
+        """`airflow dags test` with one date, twice."""
+        environment = environment_of(row, home, dags, [0, 0, 0]) | connections(self.cml)
+        with (row.folder / "dags-test.log").open("wb") as log:
+            for _ in range(2):
+                command = [str(row.executable), "-m", "airflow", "dags", "test", "twice", DATE]
+                done = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=300, check=False)
+                self.expect(f"dags test ended with {done.returncode}, see {log.name}", holds=done.returncode == 0)
+        self._expect_two("twice")
+
+    def _expect_two(self, name: str) -> None:
+        states = [run.status for run in self.runs(name)]
+        self.expect(f"{name}: the runs are {states}", holds=states == ["ENGINE_SUCCEEDED"] * 2)
+
+
+def _tries(task: Task) -> str:
+    record = task.record()
+    return f"{record['try_number']} of {record['max_tries'] + 1}"
+
+
+def _says(task: Task, text: str) -> bool:
+    return any(text in line for line in task.log())
+
+
+def clear_scenarios(row: Row, stage: Path) -> tuple[list[str], list[str]]:
+    """What is not as the README says, and notes of what was seen. `dags test` uses the database of the probe."""
+    dags, home = stage / "tests" / "matrix" / "dags", row.folder / "deployment"
+    shutil.rmtree(home, ignore_errors=True)
+    with Emulator(Workspace(stopping=1.0)) as cml, ThreadPoolExecutor(1) as beside:
+        project = cml.workspace.add_project("alice", "Risk Analysis")
+        lives = {f"cleared {name}": UNTIL_TOLD for name in NAMES} | dict.fromkeys(
+            ("again sync", "twice sync"), Life(running=1.0)
+        )  # noqa: E501, RUF100
+        jobs = {name: cml.workspace.add_job(project, name, life=life) for name, life in lives.items()}
+        short = {name.removeprefix("cleared ").removesuffix(" sync"): job for name, job in jobs.items()}
+        found = Scenarios(cml, short)
+        tested = beside.submit(found.test_twice, row, row.folder / "home", dags)
+        with deployed(row, home, dags, connections(cml)) as airflow:
+            dag_run = airflow.trigger("cleared", "one")
+            found.start(dag_run)
+            found.clear(dag_run)
+            found.make_again(airflow)
+        tested.result()
+    return found.faults, found.notes

@@ -1,0 +1,84 @@
+"""What is asked of the one process of a row, and the workspace that its example DAGs run against."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+from standalone import airflow_environment
+
+from airflow_provider_cml.emulator import Emulator, Life, Workspace
+from tests.matrix.environments import MatrixError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.matrix.rows import Row
+
+FACING_AIRFLOW = [
+    *(
+        f"tests/test_{name}.py"
+        for name in ("provider", "connection", "compat", "failures", "task_context", "retry_policy")
+    ),  # noqa: E501, RUF100
+    *(f"tests/{name}" for name in ("hooks", "operators", "sensors", "triggers", "links")),
+]
+EXAMPLE_RUNS = 6
+"""One of the daily, three mapped, one plain, one through v1."""
+BUDGET = 900.0
+"""Seconds a row's process may take: a bound, not an expectation."""
+
+
+def below(stage: Path) -> list[str]:
+    """The tests of what knows no Airflow, without the schedules by chance: Python's versions are what they are asked."""  # noqa: E501
+    apart = {"exactly_once"}
+    found = [each for each in (stage / "tests" / "api").iterdir() if each.name.startswith("test_") or each.is_dir()]
+    return sorted(str(each.relative_to(stage)) for each in found if each.name not in apart)
+
+
+def environment_of(row: Row, home: Path, dags: Path, ports: list[int]) -> dict[str, str]:
+    """The environment of an Airflow of this row."""
+    found = airflow_environment(home, dags, ports)
+    path = found["PATH"].split(":")
+    return found | {
+        "PATH": ":".join([str(row.executable.parent), *path[1:]]),
+        "AIRFLOW__CML__DEPLOYMENT": "matrix",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def connections(cml: Emulator) -> dict[str, str]:
+    """The emulator's two connections, as environment variables."""
+    v1 = {"conn_type": "cml", "host": cml.url, "password": cml.legacy_key, "extra": {"api_version": "v1"}}
+    v2 = {"conn_type": "cml", "host": cml.url, "password": cml.api_key}
+    return {"AIRFLOW_CONN_CML_V1": json.dumps(v1), "AIRFLOW_CONN_CML_DEFAULT": json.dumps(v2)}
+
+
+def probe(row: Row, stage: Path) -> dict[str, str]:
+    """The answers of the row's one process."""
+    home, answer, log = row.folder / "home", row.folder / "answer.json", row.folder / "probe.log"
+    answer.unlink(missing_ok=True)
+    tests = [name for name in FACING_AIRFLOW if (stage / name).exists()]
+    home.mkdir(exist_ok=True)
+    wanted = {"run_examples": row.is_first, "tests": tests if row.is_first else [*tests, *below(stage)]}
+    with Emulator(Workspace(stopping=1.0)) as cml, log.open("wb") as file:
+        project = cml.workspace.add_project("alice", "Risk Analysis")
+        job = cml.workspace.add_job(project, "value at risk", number=208, life=Life(running=1.0))
+        # The timers of 2.11 warn before anything of ours is imported.
+        strict = ("-W", "error::DeprecationWarning", "-W", "ignore:Timer and timing metrics publish in seconds")
+        script = (stage / "tests" / "matrix" / "probe.py", stage, answer, json.dumps(wanted))
+        environment = environment_of(row, home, stage / "example_dags", [0, 0, 0]) | connections(cml)
+        command = [str(each) for each in (row.executable, *strict, *script)]
+        try:
+            subprocess.run(command, env=environment, stdout=file, stderr=file, cwd=stage, timeout=BUDGET, check=False)
+        except subprocess.TimeoutExpired:
+            raise MatrixError(f"{row.name} was not over within {BUDGET:.0f} s, see {log}") from None
+        runs = [run.status for run in cml.ledger.executed(job.id)]
+    told: dict[str, str] = json.loads(answer.read_text()) if answer.exists() else {"imports": "FAILED: no answer"}
+    if (
+        row.is_first
+        and not told.get("examples", "").startswith("FAILED")
+        and runs != ["ENGINE_SUCCEEDED"] * EXAMPLE_RUNS
+    ):  # noqa: E501, RUF100
+        told["examples"] = f"FAILED: the examples left the runs {runs}"
+    return told
