@@ -90,6 +90,7 @@ __all__ = [
     "is_mapped",
     "mask_secret",
     "task_state",
+    "tell_masker",
     "xcom_value",
 ]
 

@@ -24,7 +24,7 @@ from airflow_provider_cml.api.errors import (
     CmlWaitTimeoutError,
 )
 from airflow_provider_cml.api.states import JobRunStatus
-from airflow_provider_cml.compat import mask_secret
+from airflow_provider_cml.compat import tell_masker
 from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.hooks import cml as hooks
 from airflow_provider_cml.hooks.cml import CmlHook
@@ -294,7 +294,7 @@ def test_secrets_are_masked(connections: Emulator, monkeypatch: pytest.MonkeyPat
 def test_secrets_reach_airflows_masker(connections: Emulator) -> None:
     """What is masked is masked in Airflow: its own redaction blots the key out."""
     assert CmlHook().endpoint.key == connections.api_key
-    masker: Any = import_module(mask_secret.__module__)
+    masker: Any = import_module(tell_masker.__module__)
     redact = getattr(masker, "redact", None) or import_module("airflow.sdk._shared.secrets_masker").redact
 
     assert connections.api_key not in str(redact(f"Bearer {connections.api_key}"))

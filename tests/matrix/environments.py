@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +85,11 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 def make(row: Row, wheel: Path) -> list[str]:
     """Make the row's environment, or bring it up to date; returns the pinned versions that moved."""
-    stamp, project = row.folder / "stamp.json", (ROOT / "pyproject.toml").read_bytes()
-    base = _digest([row.constraints.read_bytes(), project, repr(row).encode(), find_python(row.python).encode()])
+    stamp, project = row.folder / "stamp.json", tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needs = repr(
+        [project["project"]["dependencies"], project["dependency-groups"]["test"], row, find_python(row.python)]
+    )
+    base = _digest([row.constraints.read_bytes(), needs.encode()])
     content = _digest([wheel.read_bytes()])
     known = json.loads(stamp.read_text()) if stamp.exists() else {}
     install = (UV, "pip", "install", "-q", "--python", row.executable)
