@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.conversations.start import Busy
     from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
     from airflow_provider_cml.api.run_key import RunKey
-    from airflow_provider_cml.hooks.cml import CmlHook
+    from airflow_provider_cml.hooks.task import CmlTaskHook
 
 _POST = "1.v1"
 """The number of the start in the key: one is taken at most. Those that CML refused have left nothing."""
@@ -47,7 +47,7 @@ def check_legacy(cml_conn_id: str, arguments: str | None, *, wait_for_completion
         raise CmlInputError(message)
 
 
-def start_through_v1(hook: CmlHook, start: LegacyStart, key: RunKey, *, durable: bool) -> str | Busy:
+def start_through_v1(hook: CmlTaskHook, start: LegacyStart, key: RunKey, *, durable: bool) -> str | Busy:
     """Start the job, and return its engine id; `Busy` where CML takes no start and waiting is not wanted any more.
 
     :param start: without the key, which is added here.

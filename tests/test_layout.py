@@ -15,10 +15,11 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 TEST_MODULES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
 
 LIMIT = 300
-LONGER = {"hooks/cml.py": 430, "api/transports.py": 430, "triggers/sharing.py": 430}
+LONGER = {"api/transports.py": 430, "triggers/sharing.py": 430}
 """Modules that are allowed more lines, until they are shorter."""
 
 TESTED_ELSEWHERE = {
+    "hooks/task.py": "operators/test_cml.py",  # what operator and sensor ask of it
     "operators/attempt.py": "operators/test_cml.py",  # what the operator does
     "operators/execution.py": "operators/test_cml.py",
     "sensors/watch.py": "sensors/test_cml.py",  # what the sensor does

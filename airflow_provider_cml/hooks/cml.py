@@ -7,15 +7,13 @@ database before the first call.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cml.api import v1, v2
-from airflow_provider_cml.api.conversations import finding, starting, starting_v1, waiting, watching
+from airflow_provider_cml.api.conversations import finding, waiting
 from airflow_provider_cml.api.endpoint import ApiVersion
 from airflow_provider_cml.api.environment import as_text
-from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.transports import AsyncTransport, Transport
 from airflow_provider_cml.compat import BaseHook, aget_connection, mask_secret
 from airflow_provider_cml.connection import CONNECTION_TYPE, FIELD_BEHAVIOUR, FORM, HOOK_NAME, read_connection
@@ -26,20 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_cml.api.conversations.finding import JobIds
-    from airflow_provider_cml.api.conversations.start import Busy, Start, Started
-    from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
-    from airflow_provider_cml.api.conversations.watching import Outcome, Pace, Target
     from airflow_provider_cml.api.endpoint import Endpoint
     from airflow_provider_cml.api.models import Job, JobRun, Project
-    from airflow_provider_cml.api.run_key import RunKey
     from airflow_provider_cml.api.wire import Exchange, Note
     from airflow_provider_cml.compat import Connection
     from airflow_provider_cml.connection import Configuration
 
 T = TypeVar("T")
-
-KILL_SECONDS = 3.0
-"""Airflow kills a task five seconds after it asked it to end."""
 
 
 class CmlHook(BaseHook):
@@ -241,11 +232,7 @@ class CmlHook(BaseHook):
         """
         return self._perform(v2.request(method, path, query=query, json=json))
 
-    # ---------------------------------------------------------------- what operator and sensor need
-
-    def start_job_run_once(self, start: Start) -> Started | Busy:
-        """Start a run exactly once; see `airflow_provider_cml.api.conversations.starting`."""
-        return self._perform(starting.start_exactly_once(start))
+    # ---------------------------------------------------------------- API v1
 
     def start_job(self, project: str, number: str, environment: Mapping[str, str] | None = None) -> str:
         """Start a job through API v1, which can do no more; returns the engine id.
@@ -256,61 +243,6 @@ class CmlHook(BaseHook):
         """
         owner, slug = v1.split_project(project)
         return self._perform(v1.start_job(owner, slug, number, as_text(environment)))
-
-    def start_job_when_free(self, start: LegacyStart) -> str | Busy:
-        """Start a job through API v1, once CML takes the start; see `conversations.starting_v1`."""
-        return self._perform(starting_v1.start_job_when_free(start))
-
-    def look_at_job_run(self, target: Target) -> JobRun | None:
-        """The run that is meant, as it is now; None if there is none yet."""
-        return self._perform(watching.look(target))
-
-    def watch_job_run(self, target: Target, pace: Pace) -> Outcome:
-        """Wait until the run that is meant is over; every ending is a value."""
-        return self._perform(watching.watch(target, pace))
-
-    def stop_and_confirm(self, ids: JobIds, run_id: str) -> JobRun:
-        """Stop a run and look until it is over, two minutes at most."""
-        return self._perform(waiting.stop_and_confirm(ids, run_id))
-
-    def stop_in_passing(self, ids: JobIds, key: RunKey, run_id: str) -> None:
-        """Stop the run of a process that is being killed, within 3 s in all; what comes of it is only logged.
-
-        On a transport of its own: the signal may have come in the middle of a request. No connection is looked up:
-        in Airflow 3 that takes a lock which the interrupted code may hold.
-        """
-        if "endpoint" not in self.__dict__:
-            return
-        transport = Transport(replace(self.endpoint, connect_timeout=KILL_SECONDS / 2))
-        try:
-            transport.perform(waiting.stop_in_passing(ids, key, run_id, KILL_SECONDS / 2), self._tell)
-        except CmlError as error:
-            self.log.warning(
-                "A run may still be active in CML: stopping it got no good answer. %s Its key: %s", error, key
-            )
-        finally:
-            transport.close()
-
-    def interrupt(self) -> None:
-        """End the wait of this hook's transport, if it is waiting; for a signal handler."""
-        if "_transport" in self.__dict__:
-            self._transport.interrupt()
-
-    def look_for_doubles(self, ids: JobIds, key: RunKey, run_id: str) -> None:
-        """After a lost answer: stop, or tell of, a second run of this try."""
-        self._perform(waiting.look_for_doubles(ids, key, run_id))
-
-    def jobs_url(self, project_id: str) -> str:
-        """The address of the project's jobs page. API v2 gives none of a run or job, and not the number in theirs."""
-        project = self._perform(v2.get_project(project_id, patience=0))
-        return f"{self.endpoint.base_url}/{project.owner}/{project.slug}/jobs"
-
-    def retries_itself(self, ids: JobIds) -> bool:
-        """Whether CML's own Job Retry is on for a job. One look, of use for a warning only: False where it fails."""
-        try:
-            return self._perform(v2.get_job(ids.project_id, ids.job_id, patience=0)).retry_enabled
-        except CmlError:
-            return False
 
     @property
     def is_v1(self) -> bool:
@@ -323,10 +255,6 @@ class CmlHook(BaseHook):
         """One run."""
         ids = await self._aperform(finding.find_job_ids(project, job))
         return await self._aperform(v2.get_job_run(ids.project_id, ids.job_id, run_id))
-
-    async def awatch_job_run(self, target: Target, pace: Pace) -> Outcome:
-        """Wait until the run that is meant is over; every ending is a value."""
-        return await self._aperform(watching.watch(target, pace))
 
     # ---------------------------------------------------------------- inside
 

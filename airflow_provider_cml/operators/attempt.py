@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_cml.api.conversations.start import Started
     from airflow_provider_cml.compat import Context
-    from airflow_provider_cml.hooks.cml import CmlHook
+    from airflow_provider_cml.hooks.task import CmlTaskHook
     from airflow_provider_cml.operators.cml import CmlRunJobOperator
 
 
@@ -58,7 +58,7 @@ class JobRunAttempt:
     :param watched: what this try knows of its run already; grows as it goes.
     """
 
-    def __init__(self, task: CmlRunJobOperator, context: Context, hook: CmlHook, watched: events.Watched) -> None:
+    def __init__(self, task: CmlRunJobOperator, context: Context, hook: CmlTaskHook, watched: events.Watched) -> None:
         self.task = task
         self.context = context
         self.hook = hook

@@ -15,7 +15,7 @@ from airflow_provider_cml.api.environment import literal_names
 from airflow_provider_cml.api.errors import CmlError, CmlInputError
 from airflow_provider_cml.compat import AirflowSkipException, is_mapped
 from airflow_provider_cml.failures import CmlJobBusyFailError, failure, failure_of, read_event, with_facts
-from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.legacy import check_legacy, legacy_key, split_project, start_through_v1
 from airflow_provider_cml.links.cml import RUN_URL
 from airflow_provider_cml.operators.attempt import JobRunAttempt, given_variables, push
@@ -38,7 +38,7 @@ def begin(task: CmlRunJobOperator, context: Context) -> str:
         _check(task)
         _warn_of_literals(task)
         variables = given_variables(task, context)
-        hook = CmlHook(task.cml_conn_id)
+        hook = CmlTaskHook(task.cml_conn_id)
         if hook.is_v1:
             return _start_v1(task, context, hook, key, variables)
         ids = hook.find_job_ids(str(task.project), str(task.job))
@@ -59,7 +59,7 @@ def begin(task: CmlRunJobOperator, context: Context) -> str:
 def go_on(task: CmlRunJobOperator, context: Context, event: dict[str, Any]) -> str:
     """Go on when the triggerer says how the run ended."""
     outcome, watched = read_event(event)
-    task.attempt = JobRunAttempt(task, context, CmlHook(task.cml_conn_id), watched)
+    task.attempt = JobRunAttempt(task, context, CmlTaskHook(task.cml_conn_id), watched)
     return task.attempt.go_on(outcome)
 
 
@@ -71,12 +71,12 @@ def go_on_when_free(task: CmlRunJobOperator, context: Context, event: dict[str, 
     error = None if outcome.ending is Ending.FREE else failure(outcome, watched)
     if error is not None:
         raise error
-    task.attempt = JobRunAttempt(task, context, CmlHook(task.cml_conn_id), watched)
+    task.attempt = JobRunAttempt(task, context, CmlTaskHook(task.cml_conn_id), watched)
     return task.attempt.run(given_variables(task, context))
 
 
 def _start_v1(
-    task: CmlRunJobOperator, context: Context, hook: CmlHook, key: RunKey, variables: Mapping[str, str]
+    task: CmlRunJobOperator, context: Context, hook: CmlTaskHook, key: RunKey, variables: Mapping[str, str]
 ) -> str:
     check_legacy(task.cml_conn_id, task.arguments, wait_for_completion=task.wait_for_completion)
     push(context, {"run_key": str(legacy_key(key))})

@@ -27,7 +27,7 @@ from airflow_provider_cml.failures import (
     failure_of,
     read_event,
 )
-from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class JobRunWatch:
 
     def __init__(self, task: CmlJobRunSensor) -> None:
         self.task = task
-        self._hook: CmlHook | None = None
+        self._hook: CmlTaskHook | None = None
         self._target: Target | None = None
         self._seen = ""
 
@@ -138,9 +138,9 @@ class JobRunWatch:
         skip.__cause__ = cause
         return skip
 
-    def _connect(self) -> CmlHook:
+    def _connect(self) -> CmlTaskHook:
         if self._hook is None:
-            self._hook = CmlHook(self.task.cml_conn_id)
+            self._hook = CmlTaskHook(self.task.cml_conn_id)
             if self._hook.is_v1:
                 message = (
                     f"cml_conn_id: connection {self.task.cml_conn_id!r} is for API v1, which shows no runs. Give the "
