@@ -5,6 +5,7 @@ The law: the newest place is tried first, so that no supported version warns; no
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
@@ -87,6 +88,7 @@ __all__ = [
     "airflow_base_url",
     "conf",
     "context_to_airflow_vars",
+    "is_asset",
     "is_mapped",
     "mask_secret",
     "task_state",
@@ -137,6 +139,15 @@ async def task_state(ti: Any) -> str | None:
 def is_mapped(task: BaseOperator) -> bool:
     """Whether the task was made by `.expand()`. Airflow has kept it under this one name from 2.11 on."""
     return bool(getattr(task, "_BaseOperator__from_mapped", False))
+
+
+def is_asset(outlet: object) -> bool:
+    """Whether an outlet is one asset, itself or by reference; 2.11 calls it a dataset, and knows no references."""
+    try:
+        from airflow.sdk.definitions.asset import Asset, AssetRef  # noqa: PLC0415 - 3.0+
+    except ImportError:
+        return isinstance(outlet, import_module("airflow.datasets").Dataset)
+    return isinstance(outlet, Asset | AssetRef)
 
 
 def airflow_base_url() -> str:

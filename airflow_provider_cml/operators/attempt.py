@@ -21,6 +21,7 @@ from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowSkipException, AirflowTaskTimeout
 from airflow_provider_cml.failures import CmlJobBusyFailError, CmlTimeoutError, failure, failure_of, with_facts
 from airflow_provider_cml.links.cml import RUN_URL
+from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.task_context import is_deployment_told, line_date, run_key, run_variables
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
@@ -73,6 +74,7 @@ class JobRunAttempt:
                 started = self._start(variables)
                 self._announce(started)
                 if not self.task.wait_for_completion:
+                    tell_outlets(self.task, self.context, run_facts(self.watched, started.run))
                     return started.run.id
                 if self._is_over(self._wait(started)):
                     return self.watched.run_id
@@ -227,6 +229,8 @@ class JobRunAttempt:
             self._look_for_doubles()
         if error is not None:
             raise error
+        if run is not None:
+            tell_outlets(self.task, self.context, run_facts(self.watched, run))
         return True
 
     def _says_nothing(self, outcome: Outcome) -> bool:

@@ -19,6 +19,7 @@ from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.legacy import check_legacy, legacy_key, split_project, start_through_v1
 from airflow_provider_cml.links.cml import RUN_URL
 from airflow_provider_cml.operators.attempt import JobRunAttempt, given_variables, push
+from airflow_provider_cml.outlets import tell_outlets
 from airflow_provider_cml.task_context import run_key
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _start_v1(
         raise AirflowSkipException(message) if task.on_busy == "skip" else CmlJobBusyFailError(message)
     run_url = f"{hook.endpoint.base_url}/{task.project}/jobs/{task.job}"
     push(context, {"return_value": engine_id, RUN_URL: run_url})
+    tell_outlets(task, context, {"engine_id": engine_id, "run_url": run_url, "run_key": str(legacy_key(key))})
     task.log.info("Started job %s through API v1: engine %s. %s", task.job, engine_id, run_url)
     return engine_id
 

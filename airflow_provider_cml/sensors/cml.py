@@ -87,8 +87,7 @@ class CmlJobRunSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
         """Conclude from the triggerer's event."""
-        del context
-        return self._watch.wake(event)
+        return self._watch.wake(context, event)
 
     @cached_property
     def _watch(self) -> JobRunWatch:

@@ -28,6 +28,7 @@ from airflow_provider_cml.failures import (
     read_event,
 )
 from airflow_provider_cml.hooks.task import CmlTaskHook
+from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class JobRunWatch:
         run = self._look(context)
         if run is None or not run.status.is_over:
             return None
-        return self._conclude(Outcome(Ending.OVER, run), self._watched())
+        return self._conclude(context, Outcome(Ending.OVER, run), self._watched())
 
     def sleep(self, context: Context) -> str:
         """Look once, so that a run that is over never defers; then let the triggerer wait."""
@@ -89,9 +90,9 @@ class JobRunWatch:
         message = "Airflow went on after a deferral."
         raise AssertionError(message)
 
-    def wake(self, event: dict[str, Any]) -> str:
+    def wake(self, context: Context, event: dict[str, Any]) -> str:
         """What the triggerer saw: the run's id, or the task's error."""
-        return self._conclude(*read_event(event))
+        return self._conclude(context, *read_event(event))
 
     def judge(self, error: Exception) -> None:
         """Raise what the task ends in, where that differs from what Airflow's base class makes of it."""
@@ -114,13 +115,16 @@ class JobRunWatch:
             self._seen = seen
         return run
 
-    def _conclude(self, outcome: Outcome, watched: events.Watched) -> str:
+    def _conclude(self, context: Context, outcome: Outcome, watched: events.Watched) -> str:
         if outcome.ending is Ending.TIMED_OUT:
             raise AirflowSensorTimeout(outcome.message)
         error = failure(outcome, watched)
         if error is not None:
             raise error
-        return outcome.run.id if outcome.run else watched.run_id
+        if outcome.run is None:
+            return watched.run_id
+        tell_outlets(self.task, context, run_facts(watched, outcome.run))
+        return outcome.run.id
 
     def _verdict(self, error: BaseException) -> BaseException:
         """What the task ends in, whatever Airflow's base class has made of `error` in this mode and version."""
