@@ -42,6 +42,10 @@ class CmlTaskHook(CmlHook):
         """The run that is meant, as it is now; None if there is none yet."""
         return self._perform(watching.look(target))
 
+    def look_in_passing(self, ids: JobIds, run_id: str) -> JobRun:
+        """The run as it is now, by one request that is not repeated."""
+        return self._perform(v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=0))
+
     def watch_job_run(self, target: Target, pace: Pace) -> Outcome:
         """Wait until the run that is meant is over; every ending is a value."""
         return self._perform(watching.watch(target, pace))

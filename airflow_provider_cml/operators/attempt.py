@@ -197,11 +197,11 @@ class JobRunAttempt:
         if not task.deferrable:
             return self.hook.watch_job_run(target, Pace(poll_interval=task.poll_interval, timeout=left))
         try:
-            run = self.hook.look_at_job_run(target)
+            run = self.hook.look_in_passing(self.watched.ids, self.watched.run_id)
         except CmlError as error:
             task.log.warning("Could not look at the run before deferring: %s", error)
         else:
-            if run is not None and run.status.is_over:
+            if run.status.is_over:
                 return Outcome(Ending.OVER, run)
         task.defer(
             trigger=CmlJobRunTrigger(

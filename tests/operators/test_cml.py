@@ -147,6 +147,25 @@ def test_run_that_is_over_never_defers(make: Make, connections: Emulator, job: J
     assert ran.deferrals == []
 
 
+def test_no_worker_is_kept_by_a_workspace_that_fails(
+    make_in_worker: Make, connections: Emulator, workspace: Workspace, job: Job
+) -> None:
+    """The one look before a task goes to sleep is not repeated: the triggerer has the patience, and all the time."""
+    job.life = Life(running=None)
+    connections.fault("GetJobRun", "error_before", status=500, count=2)
+    looks: list[int] = []
+
+    def asleep() -> None:
+        looks.append(connections.ledger.count("GetJobRun"))
+        end_active_run(workspace, job)
+
+    make = partial(make_in_worker, deferrable=True)
+    run_task(make, context_of(make()), asleep)
+
+    assert looks == [1]
+    assert connections.ledger.count("GetJobRun") == 3
+
+
 def test_link_that_cannot_be_made_is_only_warned_about(
     make_in_worker: Make, connections: Emulator, log: pytest.LogCaptureFixture
 ) -> None:
