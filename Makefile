@@ -5,10 +5,12 @@
 #   make test           unit tests, no scheduler, on the newest and on the lowest Airflow
 #   make simulate       schedules of the exactly-once model, N=1000000 SEED=0, with live progress
 #   make test-airflow   scenarios on a real scheduler and triggerer
+#   make matrix         the wheel on every supported Airflow: imports, form, tests, example DAGs, clears; a table at the end
+#   make package        wheel and sdist: reproducible, complete, checked, and the emulator from the installed wheel
 #   make demo           the example DAGs on a real Airflow against the emulator, with a table at the end
 #   make demo-ui        the same, left running for a browser
 #   make fix            lets ruff correct and format
-#   make constraints    resolves constraints*.txt anew (maintainers)
+#   make constraints    resolves constraints*.txt anew (maintainers); make matrix-record those of the matrix
 #   make clean          removes what the others made
 #
 # PYTHON=python3.12 make setup   chooses the interpreter.   ARGS="-k name" make test-newest   passes arguments to pytest.
@@ -18,6 +20,8 @@ ARGS   ?=
 
 NEWEST  := .venv
 LOWEST  := .venv-2.11
+MATRIX  := .venv-matrix
+PACKAGE := .venv-package
 BIN     := $(NEWEST)/bin
 UV      := $(BIN)/uv
 # Airflow must never read, or write to, the configuration of the person who runs this.
@@ -32,7 +36,7 @@ timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow coverage simulate demo demo-ui \
-	constraints clean
+	matrix matrix-record package constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -94,6 +98,17 @@ test-airflow: setup
 		then $(CLEAN)/scenarios $(BIN)/python -m pytest -q -m airflow --timeout=1800 $(ARGS) tests/airflow; \
 		else echo "there are no scenarios yet"; fi)
 
+matrix: setup
+	$(call timed,matrix,$(BIN)/python -m tests.matrix $(ARGS))
+
+$(PACKAGE)/.installed: pyproject.toml constraints.txt $(UV)
+	@[ -x $(PACKAGE)/bin/python ] || $(UV) venv -q --no-project --python $(BIN)/python $(PACKAGE)
+	@$(UV) pip install -q --python $(PACKAGE)/bin/python -c constraints.txt --group package
+	@touch $@
+
+package: setup $(PACKAGE)/.installed
+	$(call timed,package,$(CLEAN)/package $(BIN)/python -m pytest -q -m package $(ARGS) tests/test_packaging.py)
+
 # The table of prices that the demo's job reads comes with the package `arch`: installed for its data, not its code.
 $(NEWEST)/.prices: $(NEWEST)/.installed
 	@$(UV) pip install -q --python $(BIN)/python --no-deps -c constraints.txt --group demo
@@ -115,11 +130,16 @@ CONSTRAIN = $(UV) pip compile -q --python $(BIN)/python --no-sources --no-header
 constraints: $(UV)
 	$(CONSTRAIN) --upgrade pyproject.toml --group dev -o $(NEWEST)/newest.txt
 	$(CONSTRAIN) --upgrade --no-deps --group demo -o $(NEWEST)/demo.txt
-	sort -f $(NEWEST)/newest.txt $(NEWEST)/demo.txt > constraints.txt
+	$(CONSTRAIN) --upgrade -c $(NEWEST)/newest.txt --group package -o $(NEWEST)/package.txt
+	sort -fu $(NEWEST)/newest.txt $(NEWEST)/demo.txt $(NEWEST)/package.txt > constraints.txt
 	$(CONSTRAIN) --upgrade --resolution lowest-direct --exclude-newer 2025-06-15 pyproject.toml -o $(NEWEST)/lowest.txt
 	$(CONSTRAIN) --upgrade -c $(NEWEST)/lowest.txt pyproject.toml --group test -o constraints-2.11.txt
 
+# The versions that each Airflow of the matrix was published with.
+matrix-record: setup
+	@$(BIN)/python -m tests.matrix --record $(ARGS)
+
 clean:
-	rm -rf $(NEWEST) $(LOWEST) .airflow .coverage* htmlcov build dist .hypothesis \
+	rm -rf $(NEWEST) $(LOWEST) $(MATRIX) $(PACKAGE) .airflow .coverage* htmlcov build dist .hypothesis \
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -24,6 +24,7 @@ TESTED_ELSEWHERE = {
     "operators/execution.py": "operators/test_cml.py",
     "sensors/watch.py": "sensors/test_cml.py",  # what the sensor does
     "api/conversations/starting_v1.py": "test_legacy.py",
+    "api/sessions.py": "api/test_transports.py",  # what they carry, and where they go
     "emulator/calls.py": "emulator/test_routes_v2.py",  # seen through the routes
     "emulator/keys.py": "emulator/test_server.py",
     "emulator/objects.py": "emulator/test_workspace.py",
@@ -38,6 +39,7 @@ OF_NO_MODULE = {
     "test_layout.py": "the tree",
     "test_provider.py": "the package as Airflow sees it",
     "test_example_dags.py": "example_dags/",
+    "test_packaging.py": "wheel and sdist",
     "test_readme.py": "README.md",
     "test_secrets.py": "every secret, through all layers",
     "hooks/test_tls.py": "TLS, from the hook to the wire",

@@ -25,20 +25,21 @@ if TYPE_CHECKING:
 
 UV = str(Path(sys.executable).with_name("uv"))
 PROVIDER = "airflow-provider-cml"
+SOURCES = HOUSE / "sources"
 
 
 class MatrixError(Exception):
     """A row cannot be tried, and why."""
 
 
-def command(*arguments: object, **variables: str) -> str:
+def command(*arguments: object, at: Path = ROOT) -> str:
     """What a command prints; what it says of its failure is raised."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "VIRTUAL_ENV"))}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
         [str(each) for each in arguments],
-        cwd=ROOT,
-        env={**environment, **variables},
+        cwd=at,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -53,11 +54,16 @@ def name_of(line: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[=<>!~;@ \[]", line.strip(), maxsplit=1)[0]).lower()
 
 
-def build_wheel() -> Path:
-    """The wheel, once for all rows."""
+def take_sources() -> Path:
+    """Copy what is tried to one place, so that all rows try the same, whatever is edited meanwhile; and its wheel."""
+    shutil.rmtree(SOURCES, ignore_errors=True)
+    for name in ("airflow_provider_cml", "tests", "example_dags"):
+        shutil.copytree(ROOT / name, SOURCES / name, ignore=shutil.ignore_patterns("__pycache__", ".*cache"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, SOURCES)
     folder = HOUSE / "dist"
     shutil.rmtree(folder, ignore_errors=True)
-    command(UV, "build", "-q", "--wheel", "--python", sys.executable, "-b", "constraints.txt", "-o", folder)
+    command(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, at=SOURCES)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -85,17 +91,16 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 def make(row: Row, wheel: Path) -> list[str]:
     """Make the row's environment, or bring it up to date; returns the pinned versions that moved."""
-    stamp, project = row.folder / "stamp.json", tomllib.loads((ROOT / "pyproject.toml").read_text())
-    needs = repr(
-        [project["project"]["dependencies"], project["dependency-groups"]["test"], row, find_python(row.python)]
-    )
+    stamp, project = row.folder / "stamp.json", tomllib.loads((SOURCES / "pyproject.toml").read_text())
+    python = find_python(row.python)
+    needs = repr([project["project"]["dependencies"], project["dependency-groups"]["test"], row.also, python])
     base = _digest([row.constraints.read_bytes(), needs.encode()])
     content = _digest([wheel.read_bytes()])
     known = json.loads(stamp.read_text()) if stamp.exists() else {}
     install = (UV, "pip", "install", "-q", "--python", row.executable)
     if known.get("base") != base:
         shutil.rmtree(row.folder, ignore_errors=True)
-        command(UV, "venv", "-q", "--no-project", "--python", find_python(row.python), row.folder)
+        command(UV, "venv", "-q", "--no-project", "--python", python, row.folder)
         command(*install, "-c", row.constraints, f"apache-airflow=={row.version}", *row.also)
         before = freeze(row)
         # What Airflow did not bring is as constrained as the rest; what it did bring is free to move.
@@ -128,12 +133,12 @@ def record(row: Row) -> None:
 
 
 def stage(row: Row) -> Path:
-    """A copy of tests and examples beside which no source of the package lies, as this Airflow reads it."""
+    """Tests and examples beside which no source of the package lies, as this Airflow reads them."""
     folder = row.folder / "stage"
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("tests", "example_dags"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*cache"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+        shutil.copytree(SOURCES / name, folder / name)
+    shutil.copy(SOURCES / "pyproject.toml", folder)
     for file in [*(folder / "example_dags").glob("*.py"), *(folder / "tests" / "matrix" / "dags").glob("*.py")]:
         file.write_text(row.for_this_airflow(file.read_text()))
     return folder

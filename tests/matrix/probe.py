@@ -18,6 +18,7 @@ import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +31,7 @@ def import_all() -> str:
     """Every module of the package; a deprecated import, ours or on the way, is an error."""
     package = importlib.import_module(PACKAGE)
     assert "site-packages" in str(package.__file__), f"{package.__file__} is not what the wheel brought"
-    # Airflow 2.11 warns of its own default setting, 3.1 and newer warn of old places with a FutureWarning.
-    warnings.filterwarnings("ignore", "Timer and timing metrics publish in seconds")
+    # 3.1 and newer warn of old places with a FutureWarning.
     warnings.filterwarnings("error", category=FutureWarning, message=".*deprecated")
     names = [found.name for found in pkgutil.walk_packages(package.__path__, f"{PACKAGE}.")]
     for name in names:
@@ -41,31 +41,39 @@ def import_all() -> str:
 
 
 def see_form() -> str:
-    """Airflow's own manager of providers finds the connection type, and its user interface every field of the form."""
+    """What the user interface asks for is there: the connection type, every field of the form, every label."""
     from airflow.providers_manager import ProvidersManager
 
     from airflow_provider_cml.connection import FIELD_BEHAVIOUR, FORM, HOOK_NAME
 
-    manager = ProvidersManager()
-    manager.initialize_providers_hooks()
-    hook: Any = manager.hooks.get("cml")
-    assert hook, "the connection type is unknown"
-    assert (hook.hook_class_name, hook.hook_name) == (f"{PACKAGE}.hooks.cml.CmlHook", HOOK_NAME)
-    password = FIELD_BEHAVIOUR["relabeling"]["password"]
+    known = set(sys.modules)
     try:
         service = importlib.import_module("airflow.api_fastapi.core_api.services.ui.connections").HookMetaService
     except ImportError:  # 2.11
+        manager = ProvidersManager()
+        manager.initialize_providers_hooks()
         widgets = manager.connection_form_widgets
-        shown = [name.removeprefix("extra__cml__") for name in widgets if name.startswith("extra__cml__")]
-        label = manager.field_behaviours["cml"]["relabeling"]["password"]
+        prefix = "extra__cml__"
+        shown = {
+            name.removeprefix(prefix): str(widget.field.kwargs["label"])
+            for name, widget in widgets.items()
+            if name.startswith(prefix)
+        }
+        password = manager.field_behaviours["cml"]["relabeling"]["password"]
     else:
+        # Before anything else asks: 3.1 builds the form with stand-ins for a web framework, if it is the first to.
         (meta,) = [each for each in service.hook_meta_data() if each.connection_type == "cml"]
-        shown = list(meta.extra_fields or {})
-        label = meta.standard_fields.password.title
-        for name, field in FORM.items():
-            assert meta.extra_fields[name]["schema"]["title"] == field["label"]
-    assert shown == list(FORM), f"the form shows {shown}"
-    assert label == password, f"the password is called {label}"
+        shown = {name: field["schema"]["title"] for name, field in (meta.extra_fields or {}).items()}
+        password = meta.standard_fields.password.title
+        for name in set(sys.modules) - known:
+            if isinstance(sys.modules[name], Mock):  # left there by 3.1
+                del sys.modules[name]
+    hook: Any = ProvidersManager().hooks.get("cml")
+    assert hook, "the connection type is unknown"
+    assert (hook.hook_class_name, hook.hook_name) == (f"{PACKAGE}.hooks.cml.CmlHook", HOOK_NAME)
+    wanted = {name: field["label"] for name, field in FORM.items()}
+    assert list(shown.items()) == list(wanted.items()), f"the form shows {shown}"
+    assert password == FIELD_BEHAVIOUR["relabeling"]["password"], f"the password is called {password}"
     return f"{len(shown)} fields"
 
 

@@ -25,6 +25,7 @@ class Row:
     also: tuple[str, ...]
     python: str
     is_first: bool
+    differs: str
 
     @property
     def name(self) -> str:
@@ -59,7 +60,15 @@ def rows() -> list[Row]:
     """All of them, lowest Airflow first."""
     listed = tomllib.loads((HERE / "versions.toml").read_text())["airflow"]
     return [
-        Row(each["series"], each["version"], each["until"], tuple(each.get("also", ())), python, number == 0)
+        Row(
+            each["series"],
+            each["version"],
+            each["until"],
+            tuple(each.get("also", ())),
+            python,
+            number == 0,
+            each["differs"],
+        )
         for each in listed
         for number, python in enumerate(each["pythons"])
     ]

@@ -23,6 +23,11 @@ FACING_AIRFLOW = [
     ),  # noqa: E501, RUF100
     *(f"tests/{name}" for name in ("hooks", "operators", "sensors", "triggers", "links")),
 ]
+NOT_OURS = (
+    "ignore:Timer and timing metrics publish in seconds",
+    "ignore:SelectableGroups dict interface is deprecated",
+)
+"""What Airflow 2.11, and what the OpenTelemetry of 3.2 and newer on Python 3.11, warn of before ours is imported."""
 EXAMPLE_RUNS = 6
 """One of the daily, three mapped, one plain, one through v1."""
 BUDGET = 900.0
@@ -64,8 +69,7 @@ def probe(row: Row, stage: Path) -> dict[str, str]:
     with Emulator(Workspace(stopping=1.0)) as cml, log.open("wb") as file:
         project = cml.workspace.add_project("alice", "Risk Analysis")
         job = cml.workspace.add_job(project, "value at risk", number=208, life=Life(running=1.0))
-        # The timers of 2.11 warn before anything of ours is imported.
-        strict = ("-W", "error::DeprecationWarning", "-W", "ignore:Timer and timing metrics publish in seconds")
+        strict = [part for each in ("error::DeprecationWarning", *NOT_OURS) for part in ("-W", each)]
         script = (stage / "tests" / "matrix" / "probe.py", stage, answer, json.dumps(wanted))
         environment = environment_of(row, home, stage / "example_dags", [0, 0, 0]) | connections(cml)
         command = [str(each) for each in (row.executable, *strict, *script)]
