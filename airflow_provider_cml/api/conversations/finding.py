@@ -130,7 +130,7 @@ def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0, max_age: 
     """
     skipped: JobRun | None = None
     asked = 0
-    for run in (yield from _newest_runs(ids, patience, max_age)):
+    for run in (yield from newest_runs(ids, patience, max_age)):
         shown = run
         if not run.echoes and asked < SINGLE_LOOKS:
             asked += 1
@@ -146,13 +146,13 @@ def find_newest_job_run(
     ids: JobIds, since: datetime, patience: float = 30.0, max_age: float = 0.0
 ) -> Exchange[JobRun | None]:
     """The newest run created at or after `since` that was not skipped, or None."""
-    for run in (yield from _newest_runs(ids, patience, max_age)):
+    for run in (yield from newest_runs(ids, patience, max_age)):
         if run.created_at is not None and run.created_at >= since and run.status.is_executed:
             return run
     return None
 
 
-def _newest_runs(ids: JobIds, patience: float, max_age: float) -> Exchange[list[JobRun]]:
+def newest_runs(ids: JobIds, patience: float, max_age: float) -> Exchange[list[JobRun]]:
     """The newest runs, a hundred at least if there are so many, however small CML makes its pages."""
     runs: list[JobRun] = []
     token = ""
