@@ -111,6 +111,22 @@ def follow_retries(target: Target, pace: Pace, turn_to: Callable[[JobRun], None]
         run = yield from wait_for_job_run(Wait(target.ids, successor.id, pace.poll_interval, left))
 
 
+def find_last_retry(ids: JobIds, run: JobRun, timeout: float | None, poll_interval: float) -> Exchange[JobRun]:
+    """The run CML has made last of one that ended badly, as it is when it is found; `run` itself where there is none.
+
+    :raises CmlUnavailableError: as `find_successor`.
+    """
+    began = yield from now()
+    known = {run.id}
+    while True:
+        left = None if timeout is None else max(began + timeout - (yield from now()), 0.0)
+        successor = yield from find_successor(ids, run, known, left, poll_interval)
+        if successor is None:
+            return run
+        known.add(successor.id)
+        run = successor
+
+
 def watch_retries(target: Target, pace: Pace, turn_to: Callable[[JobRun], None]) -> Exchange[Outcome]:
     """The same; every ending is a value."""
     try:

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_cml.api.conversations.succession import LATENESS, find_successor, watch_retries
+from airflow_provider_cml.api.conversations.succession import (
+    LATENESS,
+    find_last_retry,
+    find_successor,
+    watch_retries,
+)
 from airflow_provider_cml.api.conversations.watching import Ending, Pace, Target
 from tests.api.conversations.paper import IDS, KEY, PaperJob
 from tests.api.playing import document, grpc_error, lost
@@ -267,3 +272,28 @@ def watch_active(run_id: str) -> Any:
     from airflow_provider_cml.api import v2
 
     return v2.get_job_run(IDS.project_id, IDS.job_id, run_id)
+
+
+@pytest.mark.parametrize(("last", "status"), [("failed", "failed"), ("running", "running"), ("succeeded", "succeeded")])
+def test_the_last_of_a_chain(last: str, status: str) -> None:
+    """For somebody who looks now and then: the newest run made of one that failed, over or not."""
+    paper = RetriedJob()
+    first = paper.add("failed", KEY, age=500)
+    paper.add("failed", KEY, age=400)
+    newest = paper.add(last, KEY, age=300)
+    run = paper.player.play(watch_active(first))
+
+    found = paper.player.play(find_last_retry(IDS, run, None, 30.0))
+
+    assert (found.id, str(found.status)) == (newest, status)
+    assert paper.player.now == 1000
+
+
+def test_the_last_of_a_chain_is_waited_for_in_time() -> None:
+    """Where one may still come, as long as the time given lasts; then the run itself is the last."""
+    paper = RetriedJob()
+    first = paper.add("failed", KEY, age=5)
+    run = paper.player.play(watch_active(first))
+
+    assert paper.player.play(find_last_retry(IDS, run, DELAY / 2, 30.0)) == run
+    assert paper.player.now == 1000 + DELAY / 2
