@@ -6,7 +6,6 @@ python -m airflow_provider_cml.emulator --workspace DIR [--port 8090]
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import threading
@@ -39,17 +38,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def connections(emulator: Emulator) -> list[str]:
     """The two connections as lines for a shell."""
-    v2 = {
-        "conn_type": "cml",
-        "host": emulator.url,
-        "password": emulator.api_key,
-        "extra": {"api_version": "v2"},
-    }
-    v1 = {**v2, "password": emulator.legacy_key, "extra": {"api_version": "v1"}}
-    return [
-        f"AIRFLOW_CONN_CML_DEFAULT='{json.dumps(v2, separators=(',', ':'))}'",
-        f"AIRFLOW_CONN_CML_V1='{json.dumps(v1, separators=(',', ':'))}'",
-    ]
+    names = {"CML_DEFAULT": "v2", "CML_V1": "v1"}
+    return [f"AIRFLOW_CONN_{name}='{emulator.connection(version)}'" for name, version in names.items()]
 
 
 def say(text: str) -> None:

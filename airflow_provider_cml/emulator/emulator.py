@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import json
 import threading
 from typing import TYPE_CHECKING, Self
 
@@ -76,6 +77,16 @@ class Emulator:
     def url(self) -> str:
         """The address, without a slash at the end."""
         return f"{'https' if self._ssl_context else 'http'}://{HOST}:{self.port}"
+
+    def connection(self, api_version: str = "v2") -> str:
+        """An Airflow connection to this workspace, as AIRFLOW_CONN_* takes it."""
+        fields = {
+            "conn_type": "cml",
+            "host": self.url,
+            "password": self.legacy_key if api_version == "v1" else self.api_key,
+            "extra": {"api_version": api_version},
+        }
+        return json.dumps(fields, separators=(",", ":"))
 
     def fault(self, operation: str, kind: str, **settings: object) -> Fault:
         """Set a fault; `operation` is CML's operation id, v1.StartJob, v1.ListJobs, or * for all."""
