@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations import starting, starting_v1, waiting, watching
+from airflow_provider_cml.api.conversations import starting, starting_v1, succession, waiting, watching
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.transports import Transport
 from airflow_provider_cml.hooks.cml import CmlHook
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_cml.api.conversations.finding import JobIds
     from airflow_provider_cml.api.conversations.start import Busy, Start, Started
     from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
@@ -49,6 +51,14 @@ class CmlTaskHook(CmlHook):
     def watch_job_run(self, target: Target, pace: Pace) -> Outcome:
         """Wait until the run that is meant is over; every ending is a value."""
         return self._perform(watching.watch(target, pace))
+
+    def watch_retries(self, target: Target, pace: Pace, turn_to: Callable[[JobRun], None]) -> Outcome:
+        """The same, on to the last run that CML's own Job Retry makes of it; `turn_to` is told of each."""
+        return self._perform(succession.watch_retries(target, pace, turn_to))
+
+    def find_last_retry(self, ids: JobIds, run: JobRun, timeout: float | None, poll_interval: float) -> JobRun:
+        """The run CML has made last of one that ended badly, active or over; waits while one may come."""
+        return self._perform(succession.find_last_retry(ids, run, timeout, poll_interval))
 
     def stop_and_confirm(self, ids: JobIds, run_id: str) -> JobRun:
         """Stop a run and look until it is over, two minutes at most."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.line import QUIET, Place
+from airflow_provider_cml.api.conversations.succession import follow_retries
 from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, stop_if_active
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow, outcome_of
 from airflow_provider_cml.api.errors import CmlError
@@ -27,7 +29,8 @@ from airflow_provider_cml.triggers import sharing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_cml.api.wire import Note
+    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.api.wire import Exchange, Note
 
 KILL_SECONDS = 20.0
 """Airflow gives `on_kill` thirty."""
@@ -41,6 +44,8 @@ class _CmlTrigger(BaseTrigger):
         self.cml_conn_id = cml_conn_id
         self.watched = watched
         self.poll_interval = poll_interval
+        self._run_id = ""
+        """The run that is watched now, where it is not the one the task told of."""
 
     def _arguments(self) -> dict[str, Any]:
         return {"cml_conn_id": self.cml_conn_id, "watched": self.watched, "poll_interval": self.poll_interval}
@@ -60,6 +65,7 @@ class _CmlTrigger(BaseTrigger):
             outcome = Outcome(
                 Ending.UNANSWERED, None, f"The trigger could not go on: {type(error).__name__}. See its log."
             )
+        watched = replace(watched, run_id=self._run_id or watched.run_id)
         yield TriggerEvent(events.write(outcome, watched))  # type: ignore[no-untyped-call]  # Airflow's
 
     async def _wait(self, watched: events.Watched) -> Outcome:
@@ -78,6 +84,7 @@ class CmlJobRunTrigger(_CmlTrigger):
     :param run_key: wait for the run that carries this key, where no run id is known yet.
     :param since: wait for the newest run created at or after this moment (ISO 8601), likewise.
     :param cancel_on_kill: stop the run when a user marks or clears the deferred task (Airflow 3.3+).
+    :param follow_retries: of a run that ended badly, go on to the one CML's own Job Retry makes of it.
     """
 
     def __init__(
@@ -88,11 +95,13 @@ class CmlJobRunTrigger(_CmlTrigger):
         run_key: str | None = None,
         since: str | None = None,
         cancel_on_kill: bool = False,
+        follow_retries: bool = False,
     ) -> None:
         super().__init__(cml_conn_id, watched, poll_interval)
         self.run_key = run_key
         self.since = since
         self.cancel_on_kill = cancel_on_kill
+        self.follow_retries = follow_retries
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for Airflow's database."""
@@ -103,6 +112,7 @@ class CmlJobRunTrigger(_CmlTrigger):
                 "run_key": self.run_key,
                 "since": self.since,
                 "cancel_on_kill": self.cancel_on_kill,
+                "follow_retries": self.follow_retries,
             },
         )
 
@@ -113,8 +123,15 @@ class CmlJobRunTrigger(_CmlTrigger):
             run_key=self.run_key,
             since=datetime.fromisoformat(self.since) if self.since else None,
         )
-        run = await sharing.perform(self.cml_conn_id, lambda: follow(target, self._pace(watched)), self._tell)
-        return Outcome(Ending.OVER, run)
+
+        def watch() -> Exchange[JobRun]:
+            pace = self._pace(watched)
+            return follow_retries(target, pace, self._turn_to) if self.follow_retries else follow(target, pace)
+
+        return Outcome(Ending.OVER, await sharing.perform(self.cml_conn_id, watch, self._tell))
+
+    def _turn_to(self, run: JobRun) -> None:
+        self._run_id = run.id
 
     async def on_kill(self) -> None:
         """Stop the run of a deferred task that a user has marked or cleared.
@@ -142,7 +159,8 @@ class CmlJobRunTrigger(_CmlTrigger):
             self.log.info("The task is still deferred: this triggerer has lost it, nobody has killed it.")
             return
         watched = events.Watched.from_json(self.watched)
-        run = await sharing.perform(self.cml_conn_id, lambda: stop_if_active(watched.ids, watched.run_id), self._tell)
+        run_id = self._run_id or watched.run_id
+        run = await sharing.perform(self.cml_conn_id, lambda: stop_if_active(watched.ids, run_id), self._tell)
         self.log.info("The task was ended by a user: run %s is %s.", run.id, run.status)
 
     def _pace(self, watched: events.Watched) -> Pace:
