@@ -4,6 +4,7 @@
 #   make check          ruff, mypy --strict, import contracts
 #   make test           unit tests, no scheduler, on the newest and on the lowest Airflow
 #   make simulate       schedules of the exactly-once model, N=1000000 SEED=0, with live progress
+#   make removals       takes out the lines behind each promise of the README, one by one: its tests must fail
 #   make test-airflow   scenarios on a real scheduler and triggerer
 #   make matrix         the wheel on every supported Airflow: imports, form, tests, example DAGs, clears; a table at the end
 #   make package        wheel and sdist: reproducible, complete, checked, and the emulator from the installed wheel
@@ -35,7 +36,7 @@ timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
 	echo "$(1): $$( [ $$status = 0 ] && echo ok || echo FAILED ) after $$(( $$(date +%s) - begin )) s"; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow coverage simulate demo demo-ui \
+.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow coverage removals simulate demo demo-ui \
 	matrix matrix-record package constraints clean
 
 help:
@@ -87,6 +88,9 @@ test-lowest: setup-lowest
 
 coverage: setup
 	$(call timed,coverage,$(CLEAN)/newest $(BIN)/coverage run -m pytest -q $(ARGS) && $(BIN)/coverage report)
+
+removals: setup
+	$(call timed,removals,$(CLEAN)/removals $(BIN)/python -m tests.removals $(ARGS))
 
 simulate: N ?= 100000
 simulate: SEED ?= 0

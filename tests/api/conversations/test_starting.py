@@ -530,7 +530,7 @@ def test_a_busy_job_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("status", ["scheduling", "running", "stopping", "unknown"])
-@pytest.mark.parametrize("key", [None, replace(KEY, dag_id="other")])
+@pytest.mark.parametrize("key", [None, replace(KEY, dag_id="other"), replace(KEY, dag_id="other", start=KEY.start - 1)])
 def test_a_busy_job_may_end_the_conversation(status: str, key: RunKey | None) -> None:
     """Fail and skip look once, send nothing, and name the run. A stranger's run is never adopted or stopped."""
     paper = PaperJob()

@@ -1,0 +1,209 @@
+"""The README: its tables against the code, its Python run, its figures those of the constants, its links there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from contextlib import nullcontext
+from datetime import timedelta
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations import posting, starting, waiting
+from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
+from airflow_provider_cml.connection import FORM
+from airflow_provider_cml.emulator import Life
+from airflow_provider_cml.hooks import connection_test, task
+from airflow_provider_cml.operators.cml import CmlRunJobOperator
+from airflow_provider_cml.operators.execution import ON_BUSY
+from airflow_provider_cml.retry_policy import UNANSWERED_DELAY
+from airflow_provider_cml.sensors.cml import CmlJobRunSensor
+from tests.airflow_side import connections, context_of, log, quick, run_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_cml.emulator import Emulator, Project, Workspace
+
+__all__ = ["connections", "log", "quick"]
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"(?ms)^```python\n(.*?)^```", README)
+FILES = [text for text in BLOCKS if re.match(r"# \w+\.py\n", text)]
+"""Those that say which file they are: they are shown by tests/test_testing.py."""
+PYTHON = [text for text in BLOCKS if text not in FILES]
+LITERAL = "[operators] default_deferrable"
+"""How the README names the one default that Airflow's configuration decides."""
+
+
+def table(head: str) -> list[list[str]]:
+    """The cells of the table whose first column is called `head`."""
+    lines = README.partition(f"\n| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+
+
+def section(title: str) -> str:
+    """The text under a heading."""
+    found = README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    assert found, title
+    return found
+
+
+# ---------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize("kind", [CmlRunJobOperator, CmlJobRunSensor])
+def test_parameters(kind: Any) -> None:
+    """Names, order, defaults and which are templates: as in the constructor, none missing."""
+    told = [
+        (name.strip("`"), default, "Templated" in meaning) for name, default, meaning in table(f"`{kind.__name__}`")
+    ]
+    parameters = [
+        parameter
+        for parameter in inspect.signature(kind.__init__).parameters.values()
+        if parameter.name not in {"self", "kwargs"}
+    ]
+    expected = []
+    for parameter in parameters:
+        default = "required" if parameter.default is parameter.empty else repr(parameter.default).replace("'", '"')
+        default = LITERAL if parameter.name == "deferrable" else default
+        is_template = parameter.name in kind.template_fields
+        expected.append((parameter.name, default if default == "required" else f"`{default}`", is_template))
+
+    assert expected == told
+
+
+def test_connection_fields() -> None:
+    """Every field of Extra, in the form's order, with its default."""
+    told = {name.removeprefix("Extra ").strip("`"): default for name, default, _ in table("field") if "Extra" in name}
+    defaults = {name: field["schema"].get("default") for name, field in FORM.items()}
+    shown = {
+        name: "empty" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        for name, value in defaults.items()
+    }
+
+    assert list(shown.items()) == list(told.items())
+
+
+def test_words_of_on_busy() -> None:
+    """The table names each of them."""
+    (meaning,) = [cells[2] for cells in table("`CmlRunJobOperator`") if cells[0] == "`on_busy`"]
+
+    assert list(ON_BUSY) == re.findall(r"`(\w+)`", meaning)
+
+
+def test_times_of_a_run() -> None:
+    """The README names the XComs of a run's times."""
+    named = re.findall(r"`(\w+_at)`", section("Run a job"))
+
+    assert list(events._TIMES) == named
+
+
+# ---------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize(
+    ("where", "words", "figure"),
+    [
+        ("Connect", "gives up after 8 seconds", connection_test.SECONDS == 8),
+        ("Run a job", "in a status nobody knows, for half an hour", waiting.UNKNOWN_BOUND == 1800),
+        ("Run a job", "could not be asked for ten minutes", waiting.POLL_PATIENCE == 600),
+        ("Run a job", "waits five minutes before a", timedelta(minutes=5) == UNANSWERED_DELAY),
+        ("Backfills", "one request in each gap (5 s", starting.BUSY_GAP == 5),
+        ("Cancel and time out", "within 3 s", task.KILL_SECONDS == 3),
+        ("API v1", "15 seconds", posting.REFUSAL_GAPS[0] == 15),
+        ("API v1", "gaps that grow to five minutes", posting.REFUSAL_GAPS[-1] == 300),
+        ("What you can rely on", "180\n   seconds after it was sent", posting.GRACE == 180),
+        ("What you can rely on", "lie at most 5 seconds", starting.FRESH == 5),
+        ("What you can rely on", "ends within 3 seconds", task.KILL_SECONDS == 3),
+        ("What you can rely on", "outages of up to ten minutes", waiting.POLL_PATIENCE == 600),
+        ("Limits", "acts on a request within 180 seconds", posting.GRACE == 180),
+        ("Limits", "lists a new run within 90", starting.SETTLE == 90),
+    ],
+)
+def test_figures(where: str, words: str, figure: bool) -> None:
+    """A number the README gives is the one in the code."""
+    assert words in section(where)
+    assert figure
+
+
+def test_variable_of_the_key() -> None:
+    """The one variable every run has is called what it is."""
+    assert f"`{RUN_KEY_VARIABLE}`" in section("Run a job")
+
+
+# ---------------------------------------------------------------- links and names
+
+
+def test_links_lead_somewhere() -> None:
+    """Files are there, and headings."""
+    headings = {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in re.findall(r"(?m)^#+ (.*)", README)}
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if target.startswith("#"):
+            assert target[1:] in headings
+        elif "://" not in target:
+            assert (ROOT / target).exists()
+
+
+def test_targets_are_in_the_makefile() -> None:
+    """Every `make ...` of the README is there."""
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+
+    assert set(re.findall(r"`?\bmake ([a-z-]+)\b(?=`|  |\n)", README)) <= targets
+
+
+def test_names_in_backticks_are_there() -> None:
+    """A dotted name of the package can be imported."""
+    for name in set(re.findall(r"`(airflow_provider_cml(?:\.\w+)*)`", README)):
+        assert import_module(name)
+
+
+# ---------------------------------------------------------------- Python
+
+
+@pytest.fixture
+def readme(connections: Emulator, workspace: Workspace, project: Project) -> Iterator[dict[str, Any]]:
+    """All Python of the README, run from top to bottom beside the workspace it speaks of; the names it leaves."""
+    workspace.add_job(project, "value at risk", number=208, life=Life(running=0.1))
+    is_2 = find_spec("airflow.sdk") is None
+    make_dag = import_module("airflow.models" if is_2 else "airflow.sdk").DAG
+    asset = import_module("airflow.datasets").Dataset if is_2 else import_module("airflow.sdk").Asset
+    names: dict[str, Any] = {"Asset": asset, "print": lambda *_: None}
+    for number, block in enumerate(PYTHON):
+        text = block
+        if is_2:
+            # The one line that differs; it tells so itself.
+            text = re.sub(r"(?m)^from airflow\.sdk import DAG  # Airflow 2\.11: (.*)$", r"\1", text)
+        with nullcontext() if "with DAG(" in text else make_dag(f"readme_{number}", schedule=None):
+            exec(compile(text, "README.md", "exec"), names)
+    yield names
+    names["hook"].close()
+
+
+def test_python_runs(readme: dict[str, Any]) -> None:
+    """Each block can be pasted: nothing it names is missing."""
+    assert {"CmlRunJobOperator", "CmlJobRunSensor", "CmlHook", "start", "wait", "usage"} <= set(readme)
+    assert readme["start"].downstream_task_ids == {"wait"}
+
+
+def test_first_task_runs(readme: dict[str, Any], connections: Emulator) -> None:
+    """The DAG of the first screen starts a run, deferred, with the date in its environment, and ends green."""
+    (first,) = readme["dag"].tasks
+    ran = run_task(lambda: first, context_of(first) | {"ds": "2026-11-20"})
+    (run,) = connections.ledger.executed()
+
+    assert (ran.value, run.environment["END_DATE"]) == (run.id, "2026-11-20")
+    assert len(ran.deferrals) == 1
+
+
+def test_blocks_that_are_files_compile() -> None:
+    """What is a file of its own is shown by the test the README names."""
+    assert FILES
+    for text in FILES:
+        compile(text, "README.md", "exec")
