@@ -15,7 +15,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 TEST_MODULES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
 
 LIMIT = 300
-LONGER = {"api/transports.py": 430, "triggers/sharing.py": 430}
+LONGER: dict[str, int] = {}
 """Modules that are allowed more lines, until they are shorter."""
 
 TESTED_ELSEWHERE = {

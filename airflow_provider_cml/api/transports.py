@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError, CmlProtocolError
-from airflow_provider_cml.api.network import ca_file, check_files, connection_error, proxy_url, ssl_context
+from airflow_provider_cml.api.network import connection_error, proxy_url
+from airflow_provider_cml.api.sessions import async_timeout, headers, open_async_session, open_session
 from airflow_provider_cml.api.wire import Now, Pause, Request, Response
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ CONNECTIONS = 20
 """Connections one asynchronous transport keeps to its workspace at most."""
 BEAT = 0.05
 """Seconds between the moments at which conversations in an event loop wake from a pause."""
-USER_AGENT = "airflow-provider-cml"
 KEY_LENGTH = 16
 """Characters from which on a secret cannot be part of anything else by chance. Keys of CML have 32 and more."""
 
@@ -107,8 +107,8 @@ class Transport:
         import requests  # noqa: PLC0415 - half a second at DAG parse time otherwise
         import urllib3  # noqa: PLC0415 - as requests, which it comes with
 
-        headers = _headers(self.endpoint, request)
-        session = self._session or self._open()
+        carried = headers(self.endpoint, request.scheme)
+        session = self._session = self._session or open_session(self.endpoint)
         read_timeout = request.read_timeout or self.endpoint.read_timeout
         proxy = proxy_url(self.endpoint)
         began = time.monotonic()
@@ -118,7 +118,7 @@ class Transport:
                 self.endpoint.base_url + request.path,
                 params=request.query,
                 json=request.json,
-                headers=headers,
+                headers=carried,
                 allow_redirects=False,
                 stream=True,
                 timeout=(min(self.endpoint.connect_timeout, read_timeout), read_timeout),
@@ -135,30 +135,6 @@ class Transport:
                 return _response(self.endpoint, answer.status_code, answer.headers.items(), bytes(body))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise connection_error(self.endpoint, request, error) from error
-
-    def _open(self) -> requests.Session:
-        import requests  # noqa: PLC0415 - see _send
-
-        class Straight(requests.Session):
-            """Knows no redirects: told not to follow one, requests still reads its address, and its whole body."""
-
-            def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests names it
-                return None
-
-        session = Straight()
-        session.trust_env = False
-        tls = self.endpoint.tls
-        check_files(tls)
-        session.verify = ca_file(tls) if tls.verify else False
-        if tls.client_cert:
-            session.cert = tls.client_cert
-        if not tls.verify:
-            import urllib3  # noqa: PLC0415 - see _send
-
-            # Said once by the hook, in words; urllib3 would say it at every request.
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        self._session = session
-        return session
 
 
 class AsyncTransport:
@@ -224,16 +200,12 @@ class AsyncTransport:
         return response
 
     async def _send_once(self, request: Request) -> Response:
-        import aiohttp  # noqa: PLC0415 - not at DAG parse time
+        session = self._session or await self._open(request)
+        import aiohttp  # noqa: PLC0415 - loaded with the session
         import yarl  # noqa: PLC0415 - aiohttp's own addresses
 
         endpoint = self.endpoint
-        headers = None if request.scheme is self._scheme else _headers(endpoint, request)
-        session = self._session or await self._open(request)
-        read_timeout = request.read_timeout or endpoint.read_timeout
-        connect_timeout = min(endpoint.connect_timeout, read_timeout)
         try:
-            # One timer for the whole: another for each read (`sock_read`) costs a tenth of a poll, and bounds no more.
             async with (
                 self._free,
                 session.request(
@@ -241,9 +213,9 @@ class AsyncTransport:
                     yarl.URL(endpoint.base_url + request.path, encoded=True),
                     params=request.query or None,
                     json=request.json,
-                    headers=headers,
+                    headers=None if request.scheme is self._scheme else headers(endpoint, request.scheme),
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=connect_timeout + read_timeout, sock_connect=connect_timeout),
+                    timeout=async_timeout(endpoint, request.read_timeout) if request.read_timeout else session.timeout,
                     proxy=self._proxy,
                 ) as answer,
             ):
@@ -256,22 +228,12 @@ class AsyncTransport:
             raise connection_error(endpoint, request, error) from error
 
     async def _open(self, request: Request) -> aiohttp.ClientSession:
-        import aiohttp  # noqa: PLC0415 - not at DAG parse time
-
         async with self._opening:
             if self._session is None:
-                # Reading a bundle of authorities takes tens of milliseconds: not on the loop.
-                context = await asyncio.to_thread(ssl_context, self.endpoint.tls)
-                connector = aiohttp.TCPConnector(limit=self._connections, ssl=context, ttl_dns_cache=60)
                 # Once for all requests: looking through the environment takes half as long as a poll.
                 self._proxy = proxy_url(self.endpoint)
                 self._scheme = request.scheme
-                self._session = aiohttp.ClientSession(
-                    connector=connector,
-                    headers=_headers(self.endpoint, request),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    trust_env=False,
-                )
+                self._session = await open_async_session(self.endpoint, request.scheme, self._connections)
             return self._session
 
 
@@ -306,15 +268,6 @@ def _at_once(wish: Now | Note, tell: Tell | None) -> float | None:
     if tell is not None:
         tell(wish)
     return None
-
-
-def _headers(endpoint: Endpoint, request: Request) -> dict[str, str]:
-    return {
-        "Authorization": endpoint.authorization(request.scheme),
-        "Accept": "application/json",
-        "Content-Type": "application/json",
-        "User-Agent": USER_AGENT,
-    }
 
 
 def _response(endpoint: Endpoint, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
