@@ -95,13 +95,17 @@ def _start_v1(
 
 
 def _warn_of_literals(task: CmlRunJobOperator) -> None:
-    """What `.partial()` and `.expand()` are given, Airflow writes into the DAG's row of its database as it is."""
-    names = literal_names(task.private_environment) if is_mapped(task) else []
+    """What `.partial()`, `.expand()` and a DAG's `default_args` are given, Airflow keeps in its database as it is."""
+    names = set(literal_names(task.private_environment)) if is_mapped(task) else set()
+    dag = task.get_dag()
+    if dag is not None:
+        names |= set(literal_names((dag.default_args or {}).get("private_environment")))
     if names:
         task.log.warning(
-            "private_environment: the values of %s stand in clear in Airflow's database, because .partial() and "
-            ".expand() keep there what they are given. Give templates instead, such as {{ conn.warehouse.password }}.",
-            ", ".join(names),
+            "private_environment: the values of %s stand in clear in Airflow's database, because it keeps what "
+            ".partial(), .expand() and a DAG's default_args are given. Give templates instead, such as "
+            "{{ conn.warehouse.password }}.",
+            ", ".join(sorted(names)),
         )
 
 

@@ -1,4 +1,4 @@
-"""Private values of mapped tasks: Airflow writes into its database what `.partial()` and `.expand()` are given."""
+"""Private values of mapped tasks and of a DAG's defaults: Airflow writes into its database what these are given."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_only_mapped_literals_stand_in_the_database(dag: Any) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("how", ["partial", "expand", "not mapped"])
+@pytest.mark.parametrize("how", ["partial", "expand", "default_args", "not mapped"])
 def test_mapped_literals_are_warned_about(
     dag: Any,
     cml: Emulator,
@@ -70,12 +70,15 @@ def test_mapped_literals_are_warned_about(
     names: str | None,
     how: str,
 ) -> None:
-    """Every mapped task that was given a literal says that it stands in clear, by name, and not by its value."""
+    """A task whose literal Airflow writes down says that it stands in clear, by name, and not by its value."""
     own = {"task_id": "mapped", "poll_interval": 0.05, **NAMES}
     expanded = {"private_environment" if how == "expand" else "environment": [private if how == "expand" else {}]}
     partial_of = {} if how == "expand" else {"private_environment": private}
+    if how == "default_args":
+        dag.default_args["private_environment"] = private
+        partial_of = {}
     with dag:
-        if how == "not mapped":
+        if how in {"default_args", "not mapped"}:
             task = CmlRunJobOperator(**own, **partial_of)
         else:
             mapped = CmlRunJobOperator.partial(**own, **partial_of).expand(**expanded)
@@ -92,3 +95,4 @@ def test_mapped_literals_are_warned_about(
             text.partition(",")[0] if "," not in names else text.partition(", because")[0] for text in warned
         ]
     assert LITERAL not in log.text
+    assert (LITERAL in serialized(dag)) is (how != "not mapped" and LITERAL in str(private))
