@@ -2,12 +2,13 @@
 
 The law: whatever a server sends, the outcome is a value or a `CmlProtocolError`. A missing optional field is its
 empty value (CML emits defaults, but gateways and older builds differ); a missing id is an error, because nothing
-can be done with a nameless thing.
+can be done with a nameless thing. No text leaves here that could not be shown, stored or sent on.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.wire import Request, Response
 
     T = TypeVar("T")
+
+_ID = re.compile(r"[!-~]{1,200}")
+"""What an id is made of. CML's have 16 to 19 letters, digits and hyphens; ids go into addresses, logs and XCom."""
+_UNTOLD = re.compile(r"[\x00\ud800-\udfff]")
+"""Characters that JSON can write but nobody can encode (halves of a pair), or PostgreSQL cannot store (NUL)."""
 
 
 def document(request: Request, response: Response) -> dict[str, Any]:
@@ -90,7 +96,7 @@ def job_run(fields: dict[str, Any]) -> JobRun:
         finished_at=_moment(fields, "finished_at"),
         arguments=_text(fields, "arguments"),
         creator=_text(_object(fields, "creator"), "username"),
-        run_key=key if isinstance(key, str) else None,
+        run_key=_readable(key) if isinstance(key, str) else None,
         echoes=environment is not None,
     )
 
@@ -114,7 +120,7 @@ def page(fields: dict[str, Any], name: str, read: Callable[[dict[str, Any]], T])
 def engine_id(fields: dict[str, Any]) -> str:
     """The engine id in v1's answer to a start."""
     found = fields.get("engine_id")
-    if not isinstance(found, str) or not found:
+    if not isinstance(found, str) or not _ID.fullmatch(found):
         message = "CML answered a start on API v1 without an engine_id."
         raise CmlProtocolError(message)
     return found
@@ -139,12 +145,19 @@ def _identifier(fields: dict[str, Any], noun: str) -> str:
     if not isinstance(found, str) or not found:
         message = f"CML answered a {noun} without an id."
         raise CmlProtocolError(message)
+    if not _ID.fullmatch(found) or ".." in found or found == ".":
+        message = f"CML answered a {noun} whose id cannot be one: {found[:50]!r}."
+        raise CmlProtocolError(message)
     return found
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
     found = fields.get(name)
-    return found if isinstance(found, str) else ""
+    return _readable(found) if isinstance(found, str) else ""
+
+
+def _readable(text: str) -> str:
+    return text if text.isascii() and "\x00" not in text else _UNTOLD.sub("\ufffd", text)
 
 
 def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:

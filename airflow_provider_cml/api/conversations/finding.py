@@ -27,8 +27,13 @@ T = TypeVar("T")
 _ID = re.compile(r"[a-z0-9]{4}(-[a-z0-9]{4}){3}")
 SINGLE_LOOKS = 10
 """Runs that are asked one by one where a list shows no environments."""
+PAGES_AT_MOST = 1000
+ITEMS_AT_MOST = 100_000
+"""Pages and items of one list that are read; a list without an end must not become a wait without one."""
 _SHOWN = 10
 """Candidates an error lists at most."""
+_NAME_SHOWN = 200
+"""Characters of a candidate that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ def is_id(text: str) -> bool:
 def all_pages(ask: Callable[[str], Exchange[Page[T]]]) -> Exchange[list[T]]:
     """The items of all pages. `ask` gets the page's token, "" for the first.
 
-    :raises CmlProtocolError: CML gives a token it gave before: the list would never end.
+    :raises CmlProtocolError: the list would never end.
     """
     items: list[T] = []
     token = ""
@@ -58,9 +63,24 @@ def all_pages(ask: Callable[[str], Exchange[Page[T]]]) -> Exchange[list[T]]:
         token = page.next_page_token
         if not token:
             return items
-        if token in seen:
-            raise _repeating()
-        seen.add(token)
+        check_token(token, seen)
+        if len(items) >= ITEMS_AT_MOST:
+            message = f"CML answered a list that is too long: it goes on after {len(items)} items."
+            raise CmlProtocolError(message)
+
+
+def check_token(token: str, seen: set[str]) -> None:
+    """Remember the token of a list's next page.
+
+    :raises CmlProtocolError: CML gave it before, or gives one after the other: the list would never end.
+    """
+    if token in seen:
+        message = "CML answered a list whose pages repeat: the same page token came twice."
+        raise CmlProtocolError(message)
+    if len(seen) >= PAGES_AT_MOST:
+        message = f"CML answered a list that is too long: it goes on after {len(seen)} pages."
+        raise CmlProtocolError(message)
+    seen.add(token)
 
 
 def find_job_ids(project: str, job: str) -> Exchange[JobIds]:
@@ -165,26 +185,20 @@ def newest_runs(ids: JobIds, patience: float, max_age: float) -> Exchange[list[J
         token = page.next_page_token
         if not token:
             break
-        if token in seen:
-            raise _repeating()
-        seen.add(token)
+        check_token(token, seen)
     return runs
-
-
-def _repeating() -> CmlProtocolError:
-    return CmlProtocolError("CML answered a list whose pages repeat: the same page token came twice.")
 
 
 def _only(matches: Sequence[T], noun: str, text: str, show: Callable[[T], str], where: str = "") -> T:
     if len(matches) == 1:
         return matches[0]
-    listed = ", ".join(sorted(show(found) for found in matches)[:_SHOWN])
+    listed = ", ".join(sorted(show(found)[:_NAME_SHOWN] for found in matches)[:_SHOWN])
     message = f"{noun}: {len(matches)} {noun}s are called {text!r}{where}: {listed}. Give the id of the one you mean."
     raise CmlLookupError(message)
 
 
 def _nothing(noun: str, text: str, names: Sequence[str], where: str = "", hint: str = "") -> CmlLookupError:
-    known = sorted(set(names))
+    known = sorted({name[:_NAME_SHOWN] for name in names})
     near = difflib.get_close_matches(text, known, n=_SHOWN, cutoff=0.4) or known[:_SHOWN]
     more = f" and {len(known) - len(near)} more" if len(known) > len(near) else ""
     seen = f"There are: {', '.join(near)}{more}." if near else f"The key's user can see no {noun} there."

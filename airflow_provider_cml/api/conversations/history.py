@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations.finding import SINGLE_LOOKS, JobIds
-from airflow_provider_cml.api.errors import CmlNotFoundError, CmlProtocolError
+from airflow_provider_cml.api.conversations.finding import SINGLE_LOOKS, JobIds, check_token
+from airflow_provider_cml.api.errors import CmlNotFoundError
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.wire import now
 
@@ -73,10 +73,7 @@ class History:
             deep = executed >= DEEPEST_EXECUTED or len(entries) >= DEEPEST
             if not token or deep or not (self._first or wanted):
                 break
-            if token in tokens:
-                message = "CML answered a list of runs whose pages repeat: the same page token came twice."
-                raise CmlProtocolError(message)
-            tokens.add(token)
+            check_token(token, tokens)
         yield from self._keep(entries)
         for run_id in wanted - {self._anchor}:
             yield from self._look_at(run_id)
