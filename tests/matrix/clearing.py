@@ -29,7 +29,9 @@ ENDED = {"succeeded": "ENGINE_SUCCEEDED", "failed": "ENGINE_FAILED"}
 RUNNING = ("running", "running_last", "running_unstopped")
 """With a retry left; with none; and with a retry left and a worker that does not stop the run."""
 UNSTOPPED = "running_unstopped"
-"""To 2.11 and 3.0 its clear is a retry; 3.1 and newer count it as a clear if its worker went quietly (max_tries)."""
+"""To 2.11 its clear is a retry; 3.1 and newer count it as a clear if its worker went quietly (max_tries)."""
+STUCK = "3.0"
+"""Leaves a task cleared while it ran in `restarting` for ever (apache/airflow#55045); cleared once more, it runs."""
 NAMES = (*ENDED, "deferred", *RUNNING)
 
 
@@ -65,12 +67,14 @@ class Scenarios:
             task = dag_run.task(name)
             task.wait_until(lambda task=task: "run_url" in task.xcoms(), f"{name} waits")
 
-    def clear(self, dag_run: DagRun) -> None:
+    def clear(self, dag_run: DagRun, row: Row) -> None:
         """Clear them all at once, and let whatever they run now succeed."""
         tasks = {name: dag_run.task(name) for name in NAMES}
         before = {name: _tries(task) for name, task in tasks.items()}
         first = {name: self.runs(name)[0].id for name in NAMES}
         dag_run.clear(*NAMES)
+        if row.series == STUCK:
+            self._clear_again(dag_run)
         unstopped = tasks[UNSTOPPED]
         carried_on, waiting = f"Carrying on with run {first[UNSTOPPED]}", f"Waiting: run {first[UNSTOPPED]}"
         unstopped.wait_until(lambda: _says(unstopped, carried_on) or _says(unstopped, waiting), carried_on)
@@ -83,6 +87,13 @@ class Scenarios:
         for name, task in tasks.items():
             self.notes.append(f"{name}: tries {before[name]} before the clear, {_tries(task)} after")
             self._judge(name, task, is_retry=name == UNSTOPPED and not _says(unstopped, waiting))
+
+    def _clear_again(self, dag_run: DagRun) -> None:
+        for name in RUNNING:
+            task = dag_run.task(name)
+            task.wait_until(lambda task=task: _says(task, "Task killed!"), f"the end of the worker of {name}")
+            self.expect(f"{name} is {task.state()}, not restarting", holds=task.state() == "restarting")
+        dag_run.clear(*RUNNING)
 
     def _judge(self, name: str, task: Task, *, is_retry: bool) -> None:
         old, *new = runs = self.runs(name)
@@ -138,9 +149,8 @@ def clear_scenarios(row: Row, stage: Path) -> tuple[list[str], list[str]]:
     shutil.rmtree(home, ignore_errors=True)
     with Emulator(Workspace(stopping=1.0)) as cml, ThreadPoolExecutor(1) as beside:
         project = cml.workspace.add_project("alice", "Risk Analysis")
-        lives = {f"cleared {name}": UNTIL_TOLD for name in NAMES} | dict.fromkeys(
-            ("again sync", "twice sync"), Life(running=1.0)
-        )  # noqa: E501, RUF100
+        lives = {f"cleared {name}": UNTIL_TOLD for name in NAMES}
+        lives |= dict.fromkeys(("again sync", "twice sync"), Life(running=1.0))
         jobs = {name: cml.workspace.add_job(project, name, life=life) for name, life in lives.items()}
         short = {name.removeprefix("cleared ").removesuffix(" sync"): job for name, job in jobs.items()}
         found = Scenarios(cml, short)
@@ -148,7 +158,7 @@ def clear_scenarios(row: Row, stage: Path) -> tuple[list[str], list[str]]:
         with deployed(row, home, dags, connections(cml)) as airflow:
             dag_run = airflow.trigger("cleared", "one")
             found.start(dag_run)
-            found.clear(dag_run)
+            found.clear(dag_run, row)
             found.make_again(airflow)
         tested.result()
     return found.faults, found.notes

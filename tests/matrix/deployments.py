@@ -49,7 +49,7 @@ class OldDagRun(DagRun):
 
 
 def _as_airflow_2(home: Path, port: int) -> dict[str, str]:
-    """What Airflow 2 calls otherwise; its LocalExecutor asks for leave to work on SQLite, and every visitor is admin."""  # noqa: E501
+    """What Airflow 2 calls otherwise; its LocalExecutor asks for leave to use SQLite, and every visitor is admin."""
     (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
     return {
         "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",

@@ -115,7 +115,7 @@ def run_tests(stage: Path, names: list[str]) -> str:
     count = Count()
     paths = [str(stage / name) for name in names]
     # What Airflow has loaded already, pytest cannot rewrite any more, and says so.
-    options = ["-q", "-W", "ignore:Module already imported so cannot be rewritten"]
+    options = ["-q", "--durations=12", "-W", "ignore:Module already imported so cannot be rewritten"]
     configuration = ["--rootdir", str(stage), "-c", str(stage / "pyproject.toml")]
     found = pytest.main([*options, *configuration, *paths], plugins=[count])
     failed = count.outcomes.get("failed", 0)

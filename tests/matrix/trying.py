@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
     from tests.matrix.rows import Row
 
+MODULES = ("provider", "connection", "compat", "failures", "task_context", "retry_policy", "legacy", "secrets")
 FACING_AIRFLOW = [
-    *(
-        f"tests/test_{name}.py"
-        for name in ("provider", "connection", "compat", "failures", "task_context", "retry_policy")
-    ),  # noqa: E501, RUF100
+    *(f"tests/test_{name}.py" for name in MODULES),
     *(f"tests/{name}" for name in ("hooks", "operators", "sensors", "triggers", "links")),
 ]
 NOT_OURS = (
@@ -35,7 +33,7 @@ BUDGET = 900.0
 
 
 def below(stage: Path) -> list[str]:
-    """The tests of what knows no Airflow, without the schedules by chance: Python's versions are what they are asked."""  # noqa: E501
+    """The tests of what knows no Airflow but may know Python's version; without the schedules by chance."""
     apart = {"exactly_once"}
     found = [each for each in (stage / "tests" / "api").iterdir() if each.name.startswith("test_") or each.is_dir()]
     return sorted(str(each.relative_to(stage)) for each in found if each.name not in apart)
@@ -79,10 +77,7 @@ def probe(row: Row, stage: Path) -> dict[str, str]:
             raise MatrixError(f"{row.name} was not over within {BUDGET:.0f} s, see {log}") from None
         runs = [run.status for run in cml.ledger.executed(job.id)]
     told: dict[str, str] = json.loads(answer.read_text()) if answer.exists() else {"imports": "FAILED: no answer"}
-    if (
-        row.is_first
-        and not told.get("examples", "").startswith("FAILED")
-        and runs != ["ENGINE_SUCCEEDED"] * EXAMPLE_RUNS
-    ):  # noqa: E501, RUF100
+    were_run = row.is_first and not told.get("examples", "").startswith("FAILED")
+    if were_run and runs != ["ENGINE_SUCCEEDED"] * EXAMPLE_RUNS:
         told["examples"] = f"FAILED: the examples left the runs {runs}"
     return told
