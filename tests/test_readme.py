@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_cml import events
+from airflow_provider_cml import __version__, events
 from airflow_provider_cml.api.conversations import posting, starting, waiting
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.connection import FORM
@@ -207,3 +207,14 @@ def test_blocks_that_are_files_compile() -> None:
     assert FILES
     for text in FILES:
         compile(text, "README.md", "exec")
+
+
+# ---------------------------------------------------------------- changelog
+
+
+def test_changelog_is_of_this_version() -> None:
+    """The newest entry is the version the package says it is."""
+    newest = re.search(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text())
+
+    assert newest is not None
+    assert __version__ == newest[1]
