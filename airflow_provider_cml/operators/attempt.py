@@ -20,6 +20,7 @@ from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowSkipException, AirflowTaskTimeout
 from airflow_provider_cml.failures import CmlJobBusyFailError, CmlTimeoutError, failure, failure_of, with_facts
+from airflow_provider_cml.lineage import parent_variables
 from airflow_provider_cml.links.cml import RUN_URL
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.task_context import is_deployment_told, line_date, run_key, run_variables
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_cml.api.conversations.start import Started
+    from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.compat import Context
     from airflow_provider_cml.hooks.task import CmlTaskHook
     from airflow_provider_cml.operators.cml import CmlRunJobOperator
@@ -44,6 +46,7 @@ def given_variables(task: CmlRunJobOperator, context: Context) -> dict[str, str]
     """All variables of the run but its key. The private ones are rendered here, and known to nobody else."""
     private = task.render_template(task.private_environment, context, task.get_template_env())
     variables = run_variables(context, task.environment, private)
+    variables |= parent_variables(task, context, variables)
     risky = risky_names(variables)
     if risky:
         task.log.warning("environment: overriding %s may break the run; CML sets it itself.", ", ".join(risky))
@@ -65,6 +68,7 @@ class JobRunAttempt:
         self.hook = hook
         self.watched = watched
         self.key = run_key(context)
+        self.seen: JobRun | None = None
         self._sent: list[RunKey] = []
 
     def run(self, variables: dict[str, str]) -> str:
@@ -154,6 +158,7 @@ class JobRunAttempt:
     def _announce(self, started: Started) -> None:
         """Tell XCom and log which run is ours, before anything else can fail."""
         task, run = self.task, started.run
+        self.seen = run
         deadlines = [self.watched.deadline, events.moment_after(task.timeout)]
         self.watched = replace(
             self.watched,
@@ -216,6 +221,7 @@ class JobRunAttempt:
     def _is_over(self, outcome: Outcome) -> bool:
         """True if the run succeeded, False if the task has to take part again; otherwise the task's error."""
         run, log = outcome.run, self.task.log
+        self.seen = run or self.seen
         if run is not None:
             push(self.context, {"status": str(run.status), **events.run_times(run)})
             if run.status.is_over:

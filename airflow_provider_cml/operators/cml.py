@@ -121,3 +121,13 @@ class CmlRunJobOperator(BaseOperator):
         """Stop the run in the few seconds Airflow leaves, and end the wait."""
         if self.attempt is not None:
             self.attempt.kill()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Which job it was, and which run; asked by OpenLineage's provider, after a failure too."""
+        from airflow_provider_cml.lineage import operator_lineage  # noqa: PLC0415 - what no DAG file needs to be read
+
+        del task_instance
+        watched, run = (self.attempt.watched, self.attempt.seen) if self.attempt else (None, None)
+        return operator_lineage({"project": str(self.project), "job": str(self.job)}, watched, run)
+
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
