@@ -24,6 +24,7 @@ TESTED_ELSEWHERE = {
     "operators/execution.py": "operators/test_cml.py",
     "sensors/watch.py": "sensors/test_cml.py",  # what the sensor does
     "api/conversations/starting_v1.py": "test_legacy.py",
+    "api/conversations/by_name.py": "hooks/test_twins.py",
     "api/sessions.py": "api/test_transports.py",  # what they carry, and where they go
     "emulator/calls.py": "emulator/test_routes_v2.py",  # seen through the routes
     "emulator/keys.py": "emulator/test_server.py",

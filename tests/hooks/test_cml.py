@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_cml.api.conversations import by_name
 from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.errors import (
     CmlError,
@@ -22,6 +23,7 @@ from airflow_provider_cml.api.errors import (
     CmlUnauthorizedError,
     CmlWaitTimeoutError,
 )
+from airflow_provider_cml.api.job_fields import JobFields
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import tell_masker
 from airflow_provider_cml.emulator import Life
@@ -65,8 +67,8 @@ def test_jobs(hook: CmlHook, workspace: Workspace, project: Project, job: Job, t
     workspace.root = tmp_path
     (tmp_path / "alice" / "risk-analysis").mkdir(parents=True)
     (tmp_path / "alice" / "risk-analysis" / "a.py").touch()
-    made = hook.create_job("alice/risk-analysis", name="weekly", script="a.py", runtime_identifier="image:1")
-    changed = hook.update_job(project.id, "weekly", name="monthly")
+    made = hook.create_job("alice/risk-analysis", JobFields(name="weekly", script="a.py", runtime_identifier="image:1"))
+    changed = hook.update_job(project.id, "weekly", JobFields(name="monthly"))
 
     assert [found.name for found in hook.list_jobs(project.id)] == ["nightly VaR", "monthly"]
     assert (changed.id, hook.get_job(project.id, made.id).name) == (made.id, "monthly")
@@ -328,6 +330,7 @@ def test_every_public_method_is_tested() -> None:
         "get_ui_field_behaviour": "hooks/test_form.py",
         "test_connection": "hooks/test_connection_test.py",
         "aread_endpoint": "triggers/test_sharing.py",
+        **dict.fromkeys((f"a{name}" for name in by_name.__all__), "hooks/test_twins.py"),
     }
     mine = [name for name in vars(CmlHook) if not name.startswith("_") and callable(getattr(CmlHook, name))]
 

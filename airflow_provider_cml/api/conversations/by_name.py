@@ -1,0 +1,183 @@
+"""What DAG authors ask of a workspace, about projects, jobs and runs that they give by id or by name.
+
+The law: the names first, then the operation, each declared here once; the hook offers it in a worker and, with an `a`
+before its name, in an event loop. Ids cost no request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cml.api import v1, v2
+from airflow_provider_cml.api.conversations import finding, waiting
+from airflow_provider_cml.api.conversations.finding import find_job_ids, find_project, is_id
+from airflow_provider_cml.api.environment import as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_cml.api.job_fields import JobFields
+    from airflow_provider_cml.api.models import Job, JobRun, Project
+    from airflow_provider_cml.api.wire import Exchange
+
+__all__ = [
+    "create_job",
+    "create_job_run",
+    "delete_job",
+    "find_job",
+    "find_job_ids",
+    "find_project",
+    "get_job",
+    "get_job_run",
+    "get_project",
+    "list_job_runs",
+    "list_jobs",
+    "list_projects",
+    "request",
+    "start_job",
+    "stop_job_run",
+    "update_job",
+    "wait_for_job_run",
+]
+
+# ---------------------------------------------------------------- projects
+
+
+def list_projects() -> Exchange[list[Project]]:
+    """All projects the key's user can see, public ones of others included."""
+    return (
+        yield from finding.all_pages(lambda token: v2.list_projects(include_public_projects=True, page_token=token))
+    )
+
+
+def get_project(project_id: str) -> Exchange[Project]:
+    """One project, by id."""
+    return (yield from v2.get_project(project_id))
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def list_jobs(project: str) -> Exchange[list[Job]]:
+    """All jobs of a project."""
+    project_id = yield from _project_id(project)
+    return (yield from finding.all_pages(lambda token: v2.list_jobs(project_id, page_token=token)))
+
+
+def get_job(project: str, job: str) -> Exchange[Job]:
+    """One job, by id or exact name."""
+    ids = yield from find_job_ids(project, job)
+    return (yield from v2.get_job(ids.project_id, ids.job_id))
+
+
+def find_job(project: str, job: str) -> Exchange[Job]:
+    """The one job with this exact name in the project.
+
+    :raises CmlLookupError: none or several; the message lists them.
+    """
+    return (yield from finding.find_job((yield from _project_id(project)), job, project))
+
+
+def create_job(project: str, fields: JobFields) -> Exchange[Job]:
+    """Make a job, by one POST that is never repeated: a lost answer raises although the job may be there."""
+    body = fields.to_create()
+    return (yield from v2.create_job((yield from _project_id(project)), body))
+
+
+def update_job(project: str, job: str, fields: JobFields) -> Exchange[Job]:
+    """Change a job, in what `fields` give, by one PATCH that is never repeated."""
+    body = fields.to_update()
+    ids = yield from find_job_ids(project, job)
+    return (yield from v2.update_job(ids.project_id, ids.job_id, body))
+
+
+def delete_job(project: str, job: str) -> Exchange[None]:
+    """Remove a job with its history."""
+    ids = yield from find_job_ids(project, job)
+    yield from v2.delete_job(ids.project_id, ids.job_id)
+
+
+# ---------------------------------------------------------------- runs
+
+
+def create_job_run(
+    project: str, job: str, environment: Mapping[str, Any] | None = None, arguments: str | None = None
+) -> Exchange[JobRun]:
+    """Start a run, by one POST that is never repeated, and return it as it then is.
+
+    This is the bare call: a lost answer raises `CmlUnavailableError` although a run may exist. `CmlRunJobOperator`
+    starts exactly once.
+
+    :param environment: variables that override the job's and the project's.
+    :param arguments: one string; the script finds it in JOB_ARGUMENTS.
+    :raises CmlJobBusyError: another run of the job is active. It may also come back as a run that is SKIPPED.
+    """
+    variables = as_text(environment)
+    ids = yield from find_job_ids(project, job)
+    return (yield from v2.create_job_run(ids.project_id, ids.job_id, environment=variables, arguments=arguments))
+
+
+def get_job_run(project: str, job: str, run_id: str) -> Exchange[JobRun]:
+    """One run."""
+    ids = yield from find_job_ids(project, job)
+    return (yield from v2.get_job_run(ids.project_id, ids.job_id, run_id))
+
+
+def list_job_runs(project: str, job: str) -> Exchange[list[JobRun]]:
+    """All runs of a job, newest first."""
+    ids = yield from find_job_ids(project, job)
+    return (yield from finding.all_pages(lambda token: v2.list_job_runs(ids.project_id, ids.job_id, page_token=token)))
+
+
+def stop_job_run(project: str, job: str, run_id: str) -> Exchange[JobRun]:
+    """Stop a run and look until it is over, two minutes at most. One that is over gets no request.
+
+    :returns: the run as last seen.
+    """
+    ids = yield from find_job_ids(project, job)
+    return (yield from waiting.stop_and_confirm(ids, run_id))
+
+
+def wait_for_job_run(
+    project: str, job: str, run_id: str, poll_interval: float = 30.0, timeout: float | None = None
+) -> Exchange[JobRun]:
+    """Wait until a run is over and return it, whatever its ending.
+
+    :param poll_interval: the longest gap between two looks, seconds.
+    :param timeout: seconds to wait; None is without limit. The run is not stopped.
+    :raises CmlWaitTimeoutError: the time is over, the run is not.
+    """
+    ids = yield from find_job_ids(project, job)
+    return (yield from waiting.wait_for_job_run(waiting.Wait(ids, run_id, poll_interval, timeout)))
+
+
+# ---------------------------------------------------------------- all else
+
+
+def request(
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    json: Mapping[str, object] | None = None,
+) -> Exchange[dict[str, Any]]:
+    """Any other call of API v2; returns the answer's JSON, passwords included where CML shows them.
+
+    :param path: must begin with /api/; anything else is refused before a connection opens.
+    """
+    return (yield from v2.request(method, path, query=query, json=json))
+
+
+def start_job(project: str, number: str, environment: Mapping[str, str] | None = None) -> Exchange[str]:
+    """Start a job through API v1, which can do no more; returns the engine id.
+
+    :param project: `owner/slug`, as in the project's address.
+    :param number: the number in the job's address.
+    :param environment: variables that override the job's and the project's.
+    """
+    owner, slug = v1.split_project(project)
+    return (yield from v1.start_job(owner, slug, number, as_text(environment)))
+
+
+def _project_id(project: str) -> Exchange[str]:
+    return project if is_id(project) else (yield from find_project(project)).id
