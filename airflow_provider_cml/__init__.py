@@ -36,8 +36,14 @@ def get_provider_info() -> dict[str, Any]:
             kind: [
                 {"integration-name": integration, "python-modules": [f"airflow_provider_cml.{kind}.{CONNECTION_TYPE}"]}
             ]
-            for kind in ("hooks", "operators", "sensors", "triggers")
+            for kind in ("hooks", "operators", "sensors")
         },
+        "triggers": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_provider_cml.triggers.cml", "airflow_provider_cml.triggers.event"],
+            }
+        ],
         "extra-links": ["airflow_provider_cml.links.cml.CmlJobRunLink"],
         "config": {
             "cml": {

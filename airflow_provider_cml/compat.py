@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow.sdk.execution_time.context import context_to_airflow_vars
     from airflow.sdk.log import mask_secret as tell_masker
     from airflow.sdk.types import TaskInstanceKey as TaskInstanceKey  # noqa: PLC0414
+    from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger  # noqa: PLC0414
 else:
     from airflow.exceptions import AirflowException, AirflowNotFoundException
 
@@ -95,6 +96,15 @@ __all__ = [
     "tell_masker",
     "xcom_value",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`BaseEventTrigger`, found when it is asked for: no DAG file but one that watches needs Airflow's triggers."""
+    if name != "BaseEventTrigger":
+        raise AttributeError(name)
+    from airflow.triggers import base  # noqa: PLC0415 - see above
+
+    return getattr(base, name, base.BaseTrigger)  # 2.11 has no watchers, but may import the module
 
 
 def mask_secret(secret: str) -> None:

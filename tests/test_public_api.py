@@ -21,6 +21,7 @@ from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.retry_policy import cml_retry_policy
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
+from airflow_provider_cml.triggers.event import CmlJobRunEventTrigger
 from tests.airflow_side import connections, context_of, job, log, quick, run_task
 
 if TYPE_CHECKING:
@@ -47,7 +48,12 @@ CALLS = {
         "cml_conn_id, watched, poll_interval=30.0, run_key=None, since=None, cancel_on_kill=False, follow_retries=False"
     ),
     CmlJobFreeTrigger: "cml_conn_id, watched, poll_interval, date, map_index, name, gap=0.0",
+    # Stored with every watched asset.
+    CmlJobRunEventTrigger: "project, job, statuses=None, cml_conn_id='cml_default', poll_interval=30.0",
 }
+
+STORED = (CmlJobRunTrigger, CmlJobFreeTrigger, CmlJobRunEventTrigger)
+"""Triggers Airflow's database names by their paths."""
 
 HOOK = {
     "aclose": "",
@@ -197,13 +203,14 @@ def test_xcom(connections: Emulator, job: Job) -> None:
 
 def test_names_that_others_store() -> None:
     """A run carries the key's variable; Airflow stores the link's XCom, the triggers' paths and the event's version."""
-    paths = [type_.__module__ + "." + type_.__name__ for type_ in (CmlJobRunTrigger, CmlJobFreeTrigger)]
+    paths = [type_.__module__ + "." + type_.__name__ for type_ in STORED]
 
     assert ("AIRFLOW_RUN_KEY", "run_url", 1) == (RUN_KEY_VARIABLE, RUN_URL, events.VERSION)
     assert ("Cloudera Machine Learning", "run_url") == (CmlJobRunLink().name, CmlJobRunLink().xcom_key)
     assert [
         "airflow_provider_cml.triggers.cml.CmlJobRunTrigger",
         "airflow_provider_cml.triggers.cml.CmlJobFreeTrigger",
+        "airflow_provider_cml.triggers.event.CmlJobRunEventTrigger",
     ] == paths
 
 

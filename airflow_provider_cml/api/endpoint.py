@@ -92,6 +92,10 @@ class Endpoint:
         user, password = (self.key, "") if self.login is None else (self.login, self.key)
         return base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
+    def jobs_url(self, owner: str, slug: str) -> str:
+        """The address of a project's jobs page. API v2 gives none of a run or job, and not the number in theirs."""
+        return f"{self.base_url}/{owner}/{slug}/jobs"
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """All that must never be seen, longest first."""

@@ -1,0 +1,185 @@
+"""One watcher of one job: it looks, remembers how far it has told, and makes what it tells.
+
+The law: a watcher has no task that could fail, so it never gives up and never raises. What goes wrong is said in the
+triggerer's log, when it changes, and the looks get rarer until it goes well again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_cml import events
+from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations.endings import CursorError, look_for_endings
+from airflow_provider_cml.api.conversations.finding import JobIds, find_job_ids
+from airflow_provider_cml.api.conversations.waiting import SHORTEST_SHARE
+from airflow_provider_cml.api.errors import CmlError, CmlNotFoundError
+from airflow_provider_cml.outlets import run_facts
+from airflow_provider_cml.triggers import sharing
+from airflow_provider_cml.triggers.watermark import MovedError, Watermark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_cml.api.endpoint import Endpoint
+    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.api.wire import Exchange, Note
+    from airflow_provider_cml.triggers.beats import Beat
+
+T = TypeVar("T")
+
+PATIENCE = 60.0
+"""Seconds one look survives failures to ask. Airflow gives a watcher 300 for all that happens between two beats."""
+LONGEST_GAP = 600.0
+"""Seconds between two looks at most, while they fail."""
+MOVED_GAP = 30.0
+"""Seconds to leave to another watcher that is at work: its events are confirmed by then, or it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is watched: a job as the DAG's author calls it, and which endings are of interest."""
+
+    cml_conn_id: str
+    project: str
+    job: str
+    statuses: tuple[str, ...]
+    poll_interval: float
+
+    @property
+    def key(self) -> str:
+        """The name of the mark: the same for the same watch, whatever its gap."""
+        parts = json.dumps([self.cml_conn_id, self.project, self.job, sorted(self.statuses)])
+        return f"cml-job-run-events-{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
+
+
+class Watcher:
+    """Looks at each beat, and returns what has to be told.
+
+    :param accessors: the state of the watched assets, as Airflow 3.3+ gives it to a trigger.
+    """
+
+    def __init__(self, watched: Watched, accessors: Any, log: Any) -> None:
+        self._watched = watched
+        self._log = log
+        self._mark = Watermark(accessors, watched.key)
+        self._stay = sharing.Stay(watched.cml_conn_id)
+        self._told: list[Beat] = []
+        self._ids: JobIds | None = None
+        self._run_url = ""
+        self._is_read = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._complaint = ""
+
+    async def look(self, beat: Beat) -> list[dict[str, Any]]:
+        """The payloads of the events to be fired at this beat."""
+        try:
+            payloads = await self._look()
+        except MovedError:
+            self._is_read = False
+            self._not_before = asyncio.get_running_loop().time() + MOVED_GAP
+            self._complain("Another triggerer has told of this job's runs meanwhile: going on from there.")
+            return []
+        except CursorError as error:
+            self._is_read = True
+            self._mark.forget()
+            self._complain(f"What was kept for this watch is of no use, so it begins anew: {error}")
+            return []
+        except CmlError as error:
+            if isinstance(error, CmlNotFoundError):
+                self._ids = None
+            self._fail(str(error))
+            return []
+        except Exception as error:  # noqa: BLE001 - Airflow would start the watcher again at once, and again
+            self._log.exception("The look at %s failed", self)
+            self._fail(f"{type(error).__name__}: {error}")
+            return []
+        if payloads:
+            beat.told = True
+            self._told.append(beat)
+        return payloads
+
+    async def leave(self) -> None:
+        """Give up the place in the shared pool."""
+        await self._stay.leave()
+
+    def __str__(self) -> str:
+        """The job in words."""
+        return f"job {self._watched.job!r} of project {self._watched.project!r}"
+
+    async def _look(self) -> list[dict[str, Any]]:
+        mark = self._mark
+        if self._told and all(beat.stored for beat in self._told):
+            await mark.settle()
+            self._told.clear()
+        if asyncio.get_running_loop().time() < self._not_before:
+            return []
+        if not self._is_read:
+            self._told.clear()
+            await mark.read()
+            self._is_read = True
+            self._log.info("Watching %s. %s", self, self._beginning())
+        endpoint = await self._stay.renew()
+        if self._ids is None:
+            watched = self._watched
+            self._ids = await self._perform(lambda: find_job_ids(watched.project, watched.job))
+        ids, cursor = self._ids, mark.cursor
+        max_age = self._watched.poll_interval * SHORTEST_SHARE * 0.95
+        found = await self._perform(lambda: look_for_endings(ids, cursor, PATIENCE, max_age))
+        self._recover()
+        news = [run for run in found.runs if run.status in self._watched.statuses]
+        if news and not self._run_url:
+            self._run_url = await self._link(endpoint, ids)
+        doubtful = mark.doubtful
+        await mark.advance(found.cursor, [run.id for run in news])
+        return [self._payload(run, ids, doubtful) for run in news]
+
+    def _payload(self, run: JobRun, ids: JobIds, doubtful: frozenset[str]) -> dict[str, Any]:
+        repeated = run.id in doubtful
+        self._log.info("Run %s of %s is %s%s.", run.id, self, run.status, " (told once more)" if repeated else "")
+        facts = run_facts(events.Watched(ids.project_id, ids.job_id, run_url=self._run_url), run)
+        return {"project": self._watched.project, "job": self._watched.job, **facts, "repeated": repeated}
+
+    async def _link(self, endpoint: Endpoint, ids: JobIds) -> str:
+        """The address of the jobs page. One request; where it fails, events go without a link."""
+        try:
+            project = await self._perform(lambda: v2.get_project(ids.project_id, patience=0))
+        except CmlError:
+            return ""
+        return endpoint.jobs_url(project.owner, project.slug)
+
+    async def _perform(self, exchange: Callable[[], Exchange[T]]) -> T:
+        return await sharing.perform(self._watched.cml_conn_id, exchange, self._tell)
+
+    def _beginning(self) -> str:
+        kept = "" if self._mark.survives else " Nothing is kept: what ends while no triggerer runs will not be told."
+        if self._mark.cursor is None:
+            return f"What is over by now is no news.{kept}"
+        doubtful = self._mark.doubtful
+        doubt = f" Told perhaps, and once more: {', '.join(sorted(doubtful))}." if doubtful else ""
+        return f"Going on where the last watcher stopped.{doubt}"
+
+    def _fail(self, text: str) -> None:
+        self._failures += 1
+        gap = min(self._watched.poll_interval * 2.0**self._failures, max(LONGEST_GAP, self._watched.poll_interval))
+        self._not_before = asyncio.get_running_loop().time() + gap * SHORTEST_SHARE
+        self._complain(text)
+
+    def _recover(self) -> None:
+        if self._failures:
+            self._log.info("Watching %s: well again.", self)
+        self._failures, self._not_before, self._complaint = 0, 0.0, ""
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._log.warning("Watching %s: %s", self, text)
+            self._complaint = text
+
+    def _tell(self, note: Note) -> None:
+        self._log.log(logging.WARNING if note.warning else logging.INFO, "%s", note.text)
