@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -26,9 +24,8 @@ from airflow_provider_cml.api.models import Page
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.api.wire import Exchange, Request, Response, Scheme
 from tests.api.playing import Outcome, Player, document, grpc_error, lost, unsent
+from tests.api.published import DEFINITIONS, check, described
 
-DOCUMENT = json.loads((Path(__file__).parent / "cml_v2_swagger.json").read_text())
-DEFINITIONS = DOCUMENT["definitions"]
 PROJECT, JOB, RUN = "k9yi-cww6-iw3w-buq0", "0d10-o6va-nd9j-p6wx", "lzwh60yx5d1984jm"
 
 FIELDS: dict[str, object] = {
@@ -113,26 +110,6 @@ def first_request(exchange: Exchange[Any]) -> Request:
     return wish
 
 
-def described(request: Request) -> tuple[str, dict[str, Any]]:
-    """The operation of the document a request is for: its path template, and what the document says of it."""
-    found = []
-    for template, methods in DOCUMENT["paths"].items():
-        pattern = re.sub(r"\\{[^}]+\\}", "[^/:]+", re.escape(template))
-        if re.fullmatch(pattern, request.path) and request.method.lower() in methods:
-            found.append((template, methods[request.method.lower()]))
-    assert len(found) == 1, f"{request.method} {request.path} is {len(found)} operations of the document"
-    return found[0]
-
-
-def schema_of(definition: dict[str, Any]) -> dict[str, Any]:
-    """A schema of the document, made strict: a field it does not name is no field."""
-    strict = {
-        name: {"additionalProperties": False, **fields} if fields.get("properties") else fields
-        for name, fields in DEFINITIONS.items()
-    }
-    return {**definition, "definitions": strict}
-
-
 def test_every_public_function_has_an_example() -> None:
     """A new exchange comes with an input that is checked against the document."""
     public = {name for name, value in vars(v2).items() if inspect.isfunction(value) and value.__module__ == v2.__name__}
@@ -144,7 +121,7 @@ def test_every_public_function_has_an_example() -> None:
 def test_path_and_method(operation: str | None, make: Callable[[], Exchange[Any]]) -> None:
     """Each request is the document's operation of that id, and proves itself as v2 wants it."""
     request = first_request(make())
-    _, described_as = described(request)
+    _, described_as = described(request.method, request.path)
 
     assert (operation or described_as["operationId"], Scheme.BEARER) == (described_as["operationId"], request.scheme)
 
@@ -153,7 +130,7 @@ def test_path_and_method(operation: str | None, make: Callable[[], Exchange[Any]
 def test_query(operation: str | None, make: Callable[[], Exchange[Any]]) -> None:
     """Each parameter is declared, of its type, and given once."""
     request = first_request(make())
-    _, described_as = described(request)
+    _, described_as = described(request.method, request.path)
     declared = {item["name"]: item["type"] for item in described_as.get("parameters", []) if item["in"] == "query"}
     of_type = {"integer": r"\d+", "boolean": "true|false", "string": "(?s).*"}
 
@@ -166,19 +143,19 @@ def test_query(operation: str | None, make: Callable[[], Exchange[Any]]) -> None
 def test_body(operation: str | None, make: Callable[[], Exchange[Any]]) -> None:
     """Each body is there where the document wants one, fits its schema, and has no field the schema does not name."""
     request = first_request(make())
-    _, described_as = described(request)
+    _, described_as = described(request.method, request.path)
     schemas = [item["schema"] for item in described_as.get("parameters", []) if item["in"] == "body"]
 
     assert (request.json is not None) == bool(schemas)
     for schema in schemas:
-        jsonschema.Draft4Validator(schema_of(schema)).validate(json.loads(json.dumps(request.json)))
+        check(schema, request.json)
 
 
 @pytest.mark.parametrize("body", [{"job": "x"}, {"environment": {"A": 5}}, {"arguments": ["a"]}])
 def test_the_judge_is_strict(body: object) -> None:
     """What CML would reject, or silently ignore, does not pass the judge."""
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft4Validator(schema_of({"$ref": "#/definitions/CreateJobRunRequest"})).validate(body)
+        check({"$ref": "#/definitions/CreateJobRunRequest"}, body)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +276,8 @@ def example(schema: dict[str, Any], depth: int = 0) -> Any:
 @pytest.mark.parametrize(("operation", "make"), INPUTS)
 def test_an_answer_as_the_document_has_it_is_read(operation: str | None, make: Callable[[], Exchange[Any]]) -> None:
     """An answer with all fields set becomes a value."""
-    _, described_as = described(first_request(make()))
+    request = first_request(make())
+    _, described_as = described(request.method, request.path)
     answer = example(described_as["responses"]["200"]["schema"])
 
     value = Player(document(answer)).play(make())
