@@ -87,9 +87,9 @@ class CmlTaskHook(CmlHook):
         if "_transport" in self.__dict__:
             self._transport.interrupt()
 
-    def look_for_doubles(self, ids: JobIds, key: RunKey, run_id: str) -> None:
-        """After a lost answer: stop, or tell of, a second run of this try."""
-        self._perform(waiting.look_for_doubles(ids, key, run_id))
+    def look_for_doubles(self, ids: JobIds, key: RunKey, run_id: str, *, copies: bool = False) -> None:
+        """After a lost answer: stop, or tell of, a second run of this try; `copies` of CML's own making are known."""
+        self._perform(waiting.look_for_doubles(ids, key, run_id, copies=copies))
 
     def jobs_url(self, project_id: str) -> str:
         """The address of the project's jobs page. API v2 gives none of a run or job, and not the number in theirs."""

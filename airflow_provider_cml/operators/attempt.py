@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.start import Busy, Origin, Start
 from airflow_provider_cml.api.conversations.starting import SETTLE
+from airflow_provider_cml.api.conversations.succession import may_be_made_again
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target
-from airflow_provider_cml.api.environment import risky_names
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowSkipException, AirflowTaskTimeout
 from airflow_provider_cml.failures import CmlJobBusyFailError, CmlTimeoutError, failure, failure_of, with_facts
-from airflow_provider_cml.lineage import parent_variables
 from airflow_provider_cml.links.cml import RUN_URL
+from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import run_facts, tell_outlets
-from airflow_provider_cml.task_context import is_deployment_told, line_date, run_key, run_variables
+from airflow_provider_cml.task_context import is_deployment_told, line_date, run_key
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -40,17 +40,6 @@ def push(context: Context, values: Mapping[str, Any]) -> None:
     """Tell XCom."""
     for name, value in values.items():
         context["ti"].xcom_push(key=name, value=value)
-
-
-def given_variables(task: CmlRunJobOperator, context: Context) -> dict[str, str]:
-    """All variables of the run but its key. The private ones are rendered here, and known to nobody else."""
-    private = task.render_template(task.private_environment, context, task.get_template_env())
-    variables = run_variables(context, task.environment, private)
-    variables |= parent_variables(task, context, variables)
-    risky = risky_names(variables)
-    if risky:
-        task.log.warning("environment: overriding %s may break the run; CML sets it itself.", ", ".join(risky))
-    return variables
 
 
 class JobRunAttempt:
@@ -178,7 +167,8 @@ class JobRunAttempt:
         push(self.context, {RUN_URL: run_url})
         self.watched = replace(self.watched, run_url=run_url)
         task.log.info("Run %s is %s. %s", run.id, run.status, run_url)
-        if started.origin is Origin.STARTED and self.key.retries and self.hook.retries_itself(self.watched.ids):
+        are_both = self.key.retries and not task.follow_retries
+        if started.origin is Origin.STARTED and are_both and self.hook.retries_itself(self.watched.ids):
             task.log.warning("CML's own Job Retry is on for this job, and so are Airflow's retries: use one of them.")
         if started.origin is Origin.STARTED and run.arguments != (task.arguments or run.arguments):
             task.log.warning("CML shows other arguments for run %s than were given: it may have ignored them.", run.id)
@@ -196,25 +186,41 @@ class JobRunAttempt:
         """Wait here, or go to sleep and let the triggerer wait. A run that is over already never defers."""
         task = self.task
         target = Target(self.watched.ids, run_id=self.watched.run_id)
-        if started.run.status.is_over:
+        if started.run.status.is_over and not self._is_followed(started.run):
             return Outcome(Ending.OVER, started.run)
         left = events.seconds_to(self.watched.deadline)
         if not task.deferrable:
-            return self.hook.watch_job_run(target, Pace(poll_interval=task.poll_interval, timeout=left))
+            pace = Pace(poll_interval=task.poll_interval, timeout=left)
+            if task.follow_retries:
+                return self.hook.watch_retries(target, pace, self._turn_to)
+            return self.hook.watch_job_run(target, pace)
         try:
             run = self.hook.look_in_passing(self.watched.ids, self.watched.run_id)
         except CmlError as error:
             task.log.warning("Could not look at the run before deferring: %s", error)
         else:
-            if run.status.is_over:
+            if run.status.is_over and not self._is_followed(run):
                 return Outcome(Ending.OVER, run)
         task.defer(
             trigger=CmlJobRunTrigger(
-                task.cml_conn_id, self.watched.to_json(), task.poll_interval, cancel_on_kill=task.cancel_on_kill
+                task.cml_conn_id,
+                self.watched.to_json(),
+                task.poll_interval,
+                cancel_on_kill=task.cancel_on_kill,
+                follow_retries=task.follow_retries,
             ),
             method_name="execute_complete",
             timeout=events.backstop(left),
         )
+
+    def _is_followed(self, run: JobRun) -> bool:
+        """Whether CML may make this run again, and the task goes on with that one."""
+        return self.task.follow_retries and may_be_made_again(run)
+
+    def _turn_to(self, run: JobRun) -> None:
+        """Go on with the run CML has made of ours: it is the one to stop, and to tell of."""
+        self.watched = replace(self.watched, run_id=run.id)
+        push(self.context, {"return_value": run.id})
 
     # ---------------------------------------------------------------- conclude
 
@@ -222,6 +228,8 @@ class JobRunAttempt:
         """True if the run succeeded, False if the task has to take part again; otherwise the task's error."""
         run, log = outcome.run, self.task.log
         self.seen = run or self.seen
+        if run is not None and self.task.follow_retries:
+            self._turn_to(run)
         if run is not None:
             push(self.context, {"status": str(run.status), **events.run_times(run)})
             if run.status.is_over:
@@ -288,7 +296,7 @@ class JobRunAttempt:
         if key is None:
             return
         try:
-            self.hook.look_for_doubles(self.watched.ids, key, self.watched.run_id)
+            self.hook.look_for_doubles(self.watched.ids, key, self.watched.run_id, copies=self.task.follow_retries)
         except CmlError as error:
             self.task.log.warning("Could not look for a second run after a lost answer: %s", error)
 

@@ -45,6 +45,9 @@ class CmlRunJobOperator(BaseOperator):
     :param busy_timeout: seconds to wait for a busy job; then the task fails. None: no limit.
     :param durable: a retry carries on with the run its earlier try started. False: every try starts a run of its own.
     :param cancel_on_kill: stop the run when the task is killed, cleared or marked in Airflow.
+    :param follow_retries: where CML's own Job Retry makes a run again that failed or timed out, go on with that one
+        instead of failing; the last one decides. The run is known by its key, which CML is thought to copy (not
+        confirmed on a live CML).
     :param cml_conn_id: the Airflow connection. (templated)
     """
 
@@ -69,6 +72,7 @@ class CmlRunJobOperator(BaseOperator):
         busy_timeout: float | None = None,
         durable: bool = True,
         cancel_on_kill: bool = True,
+        follow_retries: bool = False,
         cml_conn_id: str = "cml_default",
         **kwargs: Any,
     ) -> None:
@@ -86,6 +90,7 @@ class CmlRunJobOperator(BaseOperator):
         self.busy_timeout = busy_timeout
         self.durable = durable
         self.cancel_on_kill = cancel_on_kill
+        self.follow_retries = follow_retries
         self.cml_conn_id = cml_conn_id
         self.attempt: JobRunAttempt | None = None
 

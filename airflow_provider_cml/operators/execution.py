@@ -18,7 +18,8 @@ from airflow_provider_cml.failures import CmlJobBusyFailError, failure, failure_
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.legacy import check_legacy, legacy_key, split_project, start_through_v1
 from airflow_provider_cml.links.cml import RUN_URL
-from airflow_provider_cml.operators.attempt import JobRunAttempt, given_variables, push
+from airflow_provider_cml.operators.attempt import JobRunAttempt, push
+from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import tell_outlets
 from airflow_provider_cml.task_context import run_key
 

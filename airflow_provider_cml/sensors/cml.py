@@ -36,6 +36,9 @@ class CmlJobRunSensor(BaseSensorOperator):
     :param deferrable: wait in the triggerer, without a worker. Default: `[operators] default_deferrable`.
     :param poll_interval: deferred, the longest gap between two looks, seconds. None: `poke_interval`. In the modes
         `poke` and `reschedule` only `poke_interval` counts.
+    :param follow_retries: where CML's own Job Retry makes a run again that failed or timed out, wait for that one; the
+        last one decides. Only for runs with a run key. In the modes `poke` and `reschedule` the look that sees a run
+        fail lasts until CML has made it again, or will not.
     """
 
     template_fields: Sequence[str] = ("project", "job", "run_id", "run_key", "since", "cml_conn_id")
@@ -52,6 +55,7 @@ class CmlJobRunSensor(BaseSensorOperator):
         cml_conn_id: str = "cml_default",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | None = None,
+        follow_retries: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,6 +67,7 @@ class CmlJobRunSensor(BaseSensorOperator):
         self.cml_conn_id = cml_conn_id
         self.deferrable = deferrable
         self.poll_interval = poll_interval
+        self.follow_retries = follow_retries
 
     def execute(self, context: Context) -> Any:
         """Wait for the run; returns its id."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations.succession import may_be_made_again
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Target
 from airflow_provider_cml.api.errors import CmlError, CmlInputError
 from airflow_provider_cml.compat import (
@@ -64,6 +65,8 @@ class JobRunWatch:
     def look(self, context: Context) -> str | None:
         """One look; the run's id if it succeeded, None if it goes on, otherwise the task's error."""
         run = self._look(context)
+        if run is not None and self.task.follow_retries and may_be_made_again(run):
+            run = None if self.task.deferrable else self._last_retry(run)
         if run is None or not run.status.is_over:
             return None
         return self._conclude(context, Outcome(Ending.OVER, run), self._watched())
@@ -83,6 +86,7 @@ class JobRunWatch:
                 poll_interval=task.poke_interval if task.poll_interval is None else task.poll_interval,
                 run_key=task.run_key,
                 since=since.isoformat() if since else None,
+                follow_retries=task.follow_retries,
             ),
             method_name="execute_complete",
             timeout=events.backstop(task.timeout),
@@ -114,6 +118,13 @@ class JobRunWatch:
             self.task.log.info(seen)
             self._seen = seen
         return run
+
+    def _last_retry(self, run: JobRun) -> JobRun:
+        ids, task = self._find_target().ids, self.task
+        try:
+            return self._connect().find_last_retry(ids, run, task.timeout, task.poke_interval)
+        except CmlError as error:
+            raise failure_of(error, is_first_try=False) from error
 
     def _conclude(self, context: Context, outcome: Outcome, watched: events.Watched) -> str:
         if outcome.ending is Ending.TIMED_OUT:

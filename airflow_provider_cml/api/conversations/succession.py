@@ -123,6 +123,7 @@ def find_last_retry(ids: JobIds, run: JobRun, timeout: float | None, poll_interv
         successor = yield from find_successor(ids, run, known, left, poll_interval)
         if successor is None:
             return run
+        yield from note(f"CML's Job Retry has made run {successor.id} of run {run.id}; it is {successor.status}.")
         known.add(successor.id)
         run = successor
 
