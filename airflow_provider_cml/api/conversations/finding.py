@@ -94,16 +94,16 @@ def find_job_ids(project: str, job: str) -> Exchange[JobIds]:
     return JobIds(project_id, job_id)
 
 
-def find_project(text: str) -> Exchange[Project]:
-    """The one project that `text` means: an id, `owner/name`, `owner/slug`, or a unique name.
+def find_project(project: str) -> Exchange[Project]:
+    """The one project that `project` means: an id, `owner/name`, `owner/slug`, or a unique name.
 
     Public projects of others are included: CML leaves them out of lists unless asked.
     """
-    if is_id(text):
-        return (yield from v2.get_project(text))
-    owner, _, name = text.rpartition("/")
+    if is_id(project):
+        return (yield from v2.get_project(project))
+    owner, _, name = project.rpartition("/")
     if not name:
-        message = f"project: {text!r} names no project; give its id, 'owner/name' or a unique name."
+        message = f"project: {project!r} names no project; give its id, 'owner/name' or a unique name."
         raise CmlLookupError(message)
     hint = {"owner.username": owner} if owner else {"name": name}
     for search_filter in (hint, None):
@@ -121,8 +121,8 @@ def find_project(text: str) -> Exchange[Project]:
         mine = [found for found in projects if not owner or found.owner.casefold() == owner.casefold()]
         matches = [found for found in mine if found.name == name] or [found for found in mine if found.slug == name]
         if matches:
-            return _only(matches, "project", text, lambda found: f"{found.owner}/{found.slug} ({found.id})")
-    raise _nothing("project", text, [f"{found.owner}/{found.slug or found.name}" for found in projects])
+            return _only(matches, "project", project, lambda found: f"{found.owner}/{found.slug} ({found.id})")
+    raise _nothing("project", project, [f"{found.owner}/{found.slug or found.name}" for found in projects])
 
 
 def find_job(project_id: str, name: str, project: str | None = None) -> Exchange[Job]:

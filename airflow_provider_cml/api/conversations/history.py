@@ -79,14 +79,6 @@ class History:
             yield from self._look_at(run_id)
         self.seen_at = yield from now()
 
-    def learn(self, run: JobRun) -> None:
-        """Take in a run that another answer showed."""
-        if run.id not in self._runs:
-            self._order.insert(0, run.id)
-        self._runs[run.id] = run
-        if run.echoes:
-            self._echo_of[run.id] = run
-
     def __iter__(self) -> Iterator[JobRun]:
         return (self._runs[run_id] for run_id in self._order)
 

@@ -254,18 +254,3 @@ def test_no_echo_anywhere() -> None:
     history = looked(paper)
 
     assert ([], False) == (history.keyed, history.echoes)
-
-
-def test_learning_from_another_answer() -> None:
-    """A run that another answer showed stands first, and once."""
-    paper = PaperJob()
-    old = paper.add("succeeded", age=100)
-    history = looked(paper)
-    new = paper.add("running", KEY, age=0)
-    other = looked(paper)
-    run = next(iter(other))
-
-    history.learn(run)
-    history.learn(run)
-
-    assert [new, old] == ids(history)
