@@ -8,6 +8,7 @@
 #   make test-airflow   scenarios on a real scheduler and triggerer
 #   make matrix         the wheel on every supported Airflow: imports, form, tests, example DAGs, clears; a table at the end
 #   make package        wheel and sdist: reproducible, complete, checked, and the emulator from the installed wheel
+#   make chaos          a backfill on PostgreSQL while its parts are killed: EXECUTOR=celery, SEED=1, SHORT=1
 #   make demo           the example DAGs on a real Airflow against the emulator, with a table at the end
 #   make demo-ui        the same, left running for a browser
 #   make fix            lets ruff correct and format
@@ -23,6 +24,7 @@ NEWEST  := .venv
 LOWEST  := .venv-2.11
 MATRIX  := .venv-matrix
 PACKAGE := .venv-package
+CHAOS   := .venv-chaos
 BIN     := $(NEWEST)/bin
 UV      := $(BIN)/uv
 # Airflow must never read, or write to, the configuration of the person who runs this.
@@ -36,7 +38,7 @@ timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
 	echo "$(1): $$( [ $$status = 0 ] && echo ok || echo FAILED ) after $$(( $$(date +%s) - begin )) s"; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow coverage removals simulate demo demo-ui \
+.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow chaos coverage removals simulate demo demo-ui \
 	matrix matrix-record package constraints clean
 
 help:
@@ -113,6 +115,19 @@ $(PACKAGE)/.installed: pyproject.toml constraints.txt $(UV)
 package: setup $(PACKAGE)/.installed
 	$(call timed,package,$(CLEAN)/package $(BIN)/python -m pytest -q -m package $(ARGS) tests/test_packaging.py)
 
+# A distributed Airflow: the newest one with its drivers for PostgreSQL, and with Celery where that is asked for.
+$(CHAOS)/.%: pyproject.toml constraints.txt $(UV)
+	@[ -x $(CHAOS)/bin/python ] || $(UV) venv -q --no-project --python $(BIN)/python $(CHAOS)
+	@$(UV) pip install -q --python $(CHAOS)/bin/python -c constraints.txt -e . $(patsubst %,--group %,$(subst +, ,$*))
+	@touch $@
+
+# The parts of the demo are parts of this, too.
+chaos: EXECUTOR ?= local
+chaos: SEED ?= 0
+chaos: $(CHAOS)/.chaos$(if $(filter celery,$(EXECUTOR)),+celery)
+	$(call timed,chaos,PYTHONPATH=.:tests/demo $(CHAOS)/bin/python -m tests.chaos \
+		--executor $(EXECUTOR) --seed $(SEED) $(if $(SHORT),--short) $(ARGS))
+
 # The table of prices that the demo's job reads comes with the package `arch`: installed for its data, not its code.
 $(NEWEST)/.prices: $(NEWEST)/.installed
 	@$(UV) pip install -q --python $(BIN)/python --no-deps -c constraints.txt --group demo
@@ -135,7 +150,8 @@ constraints: $(UV)
 	$(CONSTRAIN) --upgrade pyproject.toml --group dev -o $(NEWEST)/newest.txt
 	$(CONSTRAIN) --upgrade --no-deps --group demo -o $(NEWEST)/demo.txt
 	$(CONSTRAIN) --upgrade -c $(NEWEST)/newest.txt --group package -o $(NEWEST)/package.txt
-	sort -fu $(NEWEST)/newest.txt $(NEWEST)/demo.txt $(NEWEST)/package.txt > constraints.txt
+	$(CONSTRAIN) --upgrade -c $(NEWEST)/newest.txt pyproject.toml --group chaos --group celery -o $(NEWEST)/chaos.txt
+	sort -fu $(NEWEST)/newest.txt $(NEWEST)/demo.txt $(NEWEST)/package.txt $(NEWEST)/chaos.txt > constraints.txt
 	$(CONSTRAIN) --upgrade --resolution lowest-direct --exclude-newer 2025-06-15 pyproject.toml -o $(NEWEST)/lowest.txt
 	$(CONSTRAIN) --upgrade -c $(NEWEST)/lowest.txt pyproject.toml --group test -o constraints-2.11.txt
 
@@ -144,6 +160,6 @@ matrix-record: setup
 	@$(BIN)/python -m tests.matrix --record $(ARGS)
 
 clean:
-	rm -rf $(NEWEST) $(LOWEST) $(MATRIX) $(PACKAGE) .airflow .coverage* htmlcov build dist .hypothesis \
+	rm -rf $(NEWEST) $(LOWEST) $(MATRIX) $(PACKAGE) $(CHAOS) .airflow .coverage* htmlcov build dist .hypothesis \
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

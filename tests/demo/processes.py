@@ -40,8 +40,13 @@ class Process:
 
 
 @contextlib.contextmanager
-def running(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[Process]:
-    """Run a command as long as the block lasts."""
+def running(
+    command: list[str],
+    environment: Mapping[str, str],
+    log: Path,
+    owner: int | None = None,
+) -> Iterator[Process]:
+    """Run a command as long as the block lasts, as the user with this number where one is given."""
     with log.open("wb") as file:
         popen = subprocess.Popen(
             command,
@@ -50,6 +55,8 @@ def running(command: list[str], environment: Mapping[str, str], log: Path) -> It
             stdout=file,
             stderr=file,
             start_new_session=True,
+            user=owner,
+            extra_groups=None if owner is None else [],
         )
     try:
         yield Process(popen, log)
