@@ -26,7 +26,9 @@ from tests.matrix.trying import probe
 
 AT_A_TIME = 2
 COLUMNS = ("versions", "imports", "form", "examples", "tests", "clear", "seconds")
+FAILED = "FAILED"
 Told = dict[str, str]
+"""What became of each column."""
 
 
 def say(text: str) -> None:
@@ -68,6 +70,13 @@ def try_row(row: Row, wheel: Path, *, with_clear: bool) -> Told:
     return told
 
 
+def excerpt(row: Row) -> str:
+    """How the row's process ended, for who sees nothing but this output."""
+    log = row.folder / "probe.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join([f"--- {row.name}: {log.name}", *(line[:300] for line in lines[-80:])])
+
+
 def printed(found: dict[Row, Told]) -> str:
     """The table, a failure by its first words."""
     lines = [
@@ -99,8 +108,15 @@ def main() -> int:
         found |= dict(zip(present, tried, strict=True))
     found = {row: found[row] for row in chosen}
     say(f"\n{printed(found)}\n\n{time.monotonic() - begin:.0f} s; what each row says of itself is below {HOUSE.name}/")
-    failures = [f"{row.name}: {told[name]}" for row, told in found.items() for name in told if "FAILED" in told[name]]
-    for failure in failures:
+    failures = [
+        (row, f"{row.name}: {name}: {text}")
+        for row, told in found.items()
+        for name, text in told.items()
+        if FAILED in text
+    ]
+    for row in dict.fromkeys(row for row, _ in failures):
+        say(excerpt(row))
+    for _, failure in failures:
         say(failure)
     if any(row.is_first or wanted.complete for row in missing):
         return 1

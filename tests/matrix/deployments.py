@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tests.matrix.rows import Row
 
 
+LOCKED_AT_MOST = 5
+"""Times a command is given to SQLite, which refuses while the scheduler writes; nothing is done then."""
+
+
 class OldDeployment(Deployment):
     """Airflow 2: the same questions at another address, two of them in other words."""
 
@@ -44,7 +48,10 @@ class OldDagRun(DagRun):
 
     def clear(self, *task_ids: str) -> None:
         command = ["airflow", "tasks", "clear", self.dag_id, "-t", f"^({'|'.join(task_ids)})$", "-y"]
-        done = subprocess.run(command, env=self.airflow.environment, capture_output=True, text=True, check=False)
+        for _ in range(LOCKED_AT_MOST):
+            done = subprocess.run(command, env=self.airflow.environment, capture_output=True, text=True, check=False)
+            if "database is locked" not in done.stderr:
+                break
         assert done.returncode == 0, done.stderr[-2000:]
 
 
