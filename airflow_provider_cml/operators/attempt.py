@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.start import Busy, Origin, Start
-from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.conversations.succession import may_be_made_again
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
@@ -23,7 +22,7 @@ from airflow_provider_cml.failures import CmlJobBusyFailError, CmlTimeoutError, 
 from airflow_provider_cml.links.cml import RUN_URL
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import run_facts, tell_outlets
-from airflow_provider_cml.task_context import is_deployment_told, line_date, run_key
+from airflow_provider_cml.task_context import is_deployment_told, is_settled, line_date, run_key
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class JobRunAttempt:
             refusals=watched.refusals,
             busy_timeout=events.seconds_to(watched.busy_deadline),
             poll_interval=task.poll_interval,
-            settled=self._is_settled(),
+            settled=is_settled(task, self.key),
             excluded=frozenset(watched.excluded),
         )
         self._sent = start.sent
@@ -172,13 +171,6 @@ class JobRunAttempt:
             task.log.warning("CML's own Job Retry is on for this job, and so are Airflow's retries: use one of them.")
         if started.origin is Origin.STARTED and run.arguments != (task.arguments or run.arguments):
             task.log.warning("CML shows other arguments for run %s than were given: it may have ignored them.", run.id)
-
-    def _is_settled(self) -> bool:
-        """Whether Airflow itself has waited long enough since the earlier try: a retry, after 90 s at least."""
-        task, key = self.task, self.key
-        is_retry = key.try_number > key.max_tries - key.retries + 1
-        delay = getattr(task.retry_delay, "total_seconds", lambda: 0.0)()
-        return bool(is_retry and delay >= SETTLE and getattr(task, "retry_policy", None) is None)
 
     # ---------------------------------------------------------------- wait
 
