@@ -91,7 +91,7 @@ def airflow(
     with _ended_by_signals(), running(standalone, environment, folder / "standalone.log") as up:
         deployment = Deployment(ports[0], folder / "airflow", environment, up)
         wait_until(deployment.is_healthy, "Airflow", 300, up)
-        names = {"everyday", "killed", "ended", "daily"}
+        names = {"everyday", "killed", "ended", "daily", "troubled", "asked"}
         wait_until(lambda: deployment.has_dags(names), "the DAGs", 120, up)
         for name, fields in _connections(cml, secrets).items():
             deployment.post("connections", {"connection_id": name, **fields})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import secrets
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Self
+
+from cryptography.fernet import Fernet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,3 +66,13 @@ def tables_with(values: Iterable[bytes], database: Path) -> list[str]:
                     if any(value in content for value in values):
                         found.append(f"{table}.{column}")
     return sorted(set(found))
+
+
+def triggers_of(home: Path) -> list[str]:
+    """What the triggers in an Airflow's database were given, decrypted; 3.3 writes some of it in clear."""
+    configuration = configparser.ConfigParser(interpolation=None)
+    configuration.read(home / "airflow.cfg")
+    fernet = Fernet(configuration["core"]["fernet_key"])
+    with closing(sqlite3.connect(f"file:{home / 'airflow.db'}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT kwargs FROM trigger").fetchall()
+    return [text if text.startswith("{") else fernet.decrypt(text).decode() for (text,) in rows]
