@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_cml.api.endpoint import Endpoint
+    from airflow_provider_cml.api.errors import CmlConnectionError
     from airflow_provider_cml.api.wire import Answer, Exchange, Note, Scheme
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Transport:
         """Set out for `endpoint`; `renew` gives it anew after a 401, in case the key was changed meanwhile."""
         self.endpoint = endpoint
         self._renew = renew
+        self._reached = False
         self._interrupted = False
         self._session: requests.Session | None = None
 
@@ -132,9 +134,17 @@ class Transport:
                         # Drip by drip: requests bounds each read, never the whole; aiohttp's `total` does.
                         message = "the answer did not end"
                         raise TimeoutError(message)
+                self._reached = True
                 return _response(self.endpoint, answer.status_code, answer.headers.items(), bytes(body))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise connection_error(self.endpoint, request, error) from error
+            raise self._failure(request, error) from error
+
+    def _failure(self, request: Request, error: Exception) -> CmlConnectionError:
+        found = connection_error(self.endpoint, request, error)
+        # Where somebody has answered, or at least listened, the address is no mistake: it is CML that is away.
+        found.unreachable = found.unreachable and not self._reached
+        self._reached = self._reached or found.sent
+        return found
 
 
 class AsyncTransport:

@@ -32,7 +32,7 @@ from airflow_provider_cml.api.errors import (
 from airflow_provider_cml.api.retry import answered
 from airflow_provider_cml.api.transports import BODY_LIMIT, AsyncTransport, Transport
 from airflow_provider_cml.api.wire import Exchange, Note, Request, Response, Scheme, ask, note, now, pause
-from tests.api.listening import HOST, Behaviour, Listener, answer, answering, cutting
+from tests.api.listening import HOST, Behaviour, Listener, answer, answering, closed_port, cutting
 
 if TYPE_CHECKING:
     import socket
@@ -117,6 +117,24 @@ def test_a_page_behind_a_page(drive: Drive, v2_endpoint: Endpoint, workspace: Wo
     second = driver.perform(v2.list_jobs(project.id, sort="+name", page_size=2, page_token=first.next_page_token))
 
     assert ["job 1", "job 2", "job 3"] == [item.name for item in (*first.items, *second.items)]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "502 Bad Gateway"])
+def test_an_address_that_has_answered(v2_endpoint: Endpoint, status: str) -> None:
+    """A workspace that answered a moment ago and is away now is not taken for a mistake in the connection."""
+    port = closed_port()
+    driver = Transport(replace(v2_endpoint, base_url=f"http://{HOST}:{port}"))
+    with pytest.raises(CmlConnectionError, match="refused the connection") as never:
+        driver.perform(ask(GET))
+    with Listener(answering(answer(status=status))) as server:
+        driver.endpoint = endpoint_of(server)
+        driver.perform(ask(GET))
+        driver.close()
+    with pytest.raises(CmlConnectionError, match="refused the connection") as away:
+        driver.perform(ask(GET))
+
+    assert (True, False) == (never.value.unreachable, away.value.unreachable)
+    assert not away.value.sent
 
 
 # ------------------------------------------------------------------------------------------------ what goes out
