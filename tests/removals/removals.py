@@ -213,16 +213,17 @@ REMOVALS = (
     Removal(
         15,
         "a run that is over is given to the triggerer",
-        "            if run.status.is_over:\n                return Outcome(Ending.OVER, run)\n",
+        "            if run.status.is_over and not self._is_followed(run):\n"
+        "                return Outcome(Ending.OVER, run)\n",
         "            pass\n",
         f"{_OPERATOR}::test_run_that_is_over_never_defers",
     ),
     Removal(
         16,
         "a trigger may fire as soon as it is made",
-        "first_gap=QUIET + random.uniform(",
-        "first_gap=0.0 * random.uniform(",
-        f"{_TRIGGER}::test_quiet_time_is_kept",
+        "QUIET = 5.0\n",
+        "QUIET = 0.0\n",
+        f"{_TRIGGER}::test_five_seconds_are_quiet",
     ),
     Removal(
         16,
