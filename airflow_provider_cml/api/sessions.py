@@ -7,20 +7,25 @@ nothing is taken from the environment but by the rules of `network`, and neither
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api.network import ca_file, check_files, ssl_context
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     import aiohttp
     import requests
+    import yarl
 
     from airflow_provider_cml.api.endpoint import Endpoint
     from airflow_provider_cml.api.wire import Scheme
 
 USER_AGENT = "airflow-provider-cml"
+ADDRESSES = 4096
+"""Addresses a transport remembers: of so many runs none is taken apart twice."""
 
 
 def headers(endpoint: Endpoint, scheme: Scheme) -> dict[str, str]:
@@ -78,18 +83,24 @@ async def open_async_session(endpoint: Endpoint, scheme: Scheme, connections: in
         connector=aiohttp.TCPConnector(limit=connections, ssl=context, ttl_dns_cache=60),
         headers=carried,
         cookie_jar=aiohttp.DummyCookieJar(),
-        # One timer for the whole: another for each read (`sock_read`) costs a tenth of a poll, and bounds no more.
-        timeout=async_timeout(endpoint, endpoint.read_timeout),
+        # What a request may take in all is bounded by `alarm.Limits`.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=endpoint.connect_timeout),
         trust_env=False,
     )
 
 
-def async_timeout(endpoint: Endpoint, read_timeout: float) -> aiohttp.ClientTimeout:
-    """How long a request may take: to connect, and in all."""
+def async_failures() -> tuple[type[Exception], ...]:
+    """What a request on such a session may raise."""
     import aiohttp  # noqa: PLC0415 - see `_load`
 
-    connect_timeout = min(endpoint.connect_timeout, read_timeout)
-    return aiohttp.ClientTimeout(total=connect_timeout + read_timeout, sock_connect=connect_timeout)
+    return (aiohttp.ClientError, OSError, UnicodeError, TimeoutError)
+
+
+def addresses(endpoint: Endpoint) -> Callable[[str], yarl.URL]:
+    """From paths, which are encoded already, to aiohttp's own addresses; those of late are remembered."""
+    import yarl  # noqa: PLC0415 - see `_load`
+
+    return lru_cache(ADDRESSES)(lambda path: yarl.URL(endpoint.base_url + path, encoded=True))
 
 
 def _load(endpoint: Endpoint) -> ssl.SSLContext:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from airflow_provider_cml.api.alarm import Alarm, Limits
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError, CmlProtocolError
 from airflow_provider_cml.api.network import connection_error, proxy_url
-from airflow_provider_cml.api.sessions import async_timeout, headers, open_async_session, open_session
+from airflow_provider_cml.api.sessions import addresses, async_failures, headers, open_async_session, open_session
 from airflow_provider_cml.api.wire import Now, Pause, Request, Response
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     import aiohttp
     import requests
+    import yarl
 
     from airflow_provider_cml.api.endpoint import Endpoint
     from airflow_provider_cml.api.errors import CmlConnectionError
@@ -32,8 +34,6 @@ BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of an answer that are read. A page of 100 runs with long environments is far below."""
 CONNECTIONS = 20
 """Connections one asynchronous transport keeps to its workspace at most."""
-BEAT = 0.05
-"""Seconds between the moments at which conversations in an event loop wake from a pause."""
 KEY_LENGTH = 16
 """Characters from which on a secret cannot be part of anything else by chance. Keys of CML have 32 and more."""
 
@@ -62,7 +62,8 @@ class Transport:
         try:
             wish = next(exchange)
             while True:
-                if self._interrupted:
+                # A note is heard to the end: it may be the last word of a conversation that has its value already.
+                if self._interrupted and isinstance(wish, Request | Pause):
                     raise CmlInterruptedError(_INTERRUPTED)
                 if isinstance(wish, Request):
                     try:
@@ -162,6 +163,9 @@ class AsyncTransport:
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
+        self.alarm = Alarm()
+        self._limits = Limits()
+        self._address: Callable[[str], yarl.URL]
         self._proxy: str | None = None
         self._scheme: Scheme | None = None
         # Whoever waits for a free connection waits here, where it is not charged to the time CML takes to answer.
@@ -197,7 +201,7 @@ class AsyncTransport:
 
     async def _sleep(self, seconds: float, _asked: Request | None) -> None:
         """Let others have the loop for so many seconds. `_asked` is what the conversation has asked last."""
-        await asyncio.sleep(to_the_beat(seconds, asyncio.get_running_loop()))
+        await self.alarm.after(seconds)
 
     async def _send(self, request: Request) -> Response:
         response = await self._send_once(request)
@@ -211,48 +215,43 @@ class AsyncTransport:
 
     async def _send_once(self, request: Request) -> Response:
         session = self._session or await self._open(request)
-        import aiohttp  # noqa: PLC0415 - loaded with the session
-        import yarl  # noqa: PLC0415 - aiohttp's own addresses
-
         endpoint = self.endpoint
+        options: dict[str, Any] = {}
+        if request.query:
+            options["params"] = request.query
+        if request.json is not None:
+            options["json"] = request.json
+        if self._proxy:
+            options["proxy"] = self._proxy
+        if request.scheme is not self._scheme:
+            options["headers"] = headers(endpoint, request.scheme)
+        read_timeout = request.read_timeout or endpoint.read_timeout
         try:
-            async with (
-                self._free,
-                session.request(
-                    request.method,
-                    yarl.URL(endpoint.base_url + request.path, encoded=True),
-                    params=request.query or None,
-                    json=request.json,
-                    headers=None if request.scheme is self._scheme else headers(endpoint, request.scheme),
-                    allow_redirects=False,
-                    timeout=async_timeout(endpoint, request.read_timeout) if request.read_timeout else session.timeout,
-                    proxy=self._proxy,
-                ) as answer,
-            ):
-                if "Content-Encoding" not in answer.headers and (answer.content_length or BODY_LIMIT) < BODY_LIMIT:
-                    body = await answer.read()
-                else:
-                    body = await _read_to_the_limit(answer, request)
-                return _response(endpoint, answer.status, answer.headers.items(), body)
-        except (aiohttp.ClientError, OSError, UnicodeError, asyncio.TimeoutError) as error:  # noqa: UP041 - aiohttp's own word
+            async with self._free, asyncio.timeout(None) as limit:
+                self._limits.begin(limit, min(endpoint.connect_timeout, read_timeout) + read_timeout)
+                try:
+                    url = self._address(request.path)
+                    async with session.request(request.method, url, allow_redirects=False, **options) as answer:
+                        if "Content-Encoding" in answer.headers or (answer.content_length or BODY_LIMIT) >= BODY_LIMIT:
+                            body = await _read_to_the_limit(answer, request)
+                        else:
+                            body = await answer.read()
+                        return _response(endpoint, answer.status, answer.headers.items(), body)
+                finally:
+                    self._limits.end(limit)
+        except async_failures() as error:
             raise connection_error(endpoint, request, error) from error
 
     async def _open(self, request: Request) -> aiohttp.ClientSession:
         async with self._opening:
             if self._session is None:
+                session = await open_async_session(self.endpoint, request.scheme, self._connections)
                 # Once for all requests: looking through the environment takes half as long as a poll.
                 self._proxy = proxy_url(self.endpoint)
                 self._scheme = request.scheme
-                self._session = await open_async_session(self.endpoint, request.scheme, self._connections)
+                self._address = addresses(self.endpoint)
+                self._session = session
             return self._session
-
-
-def to_the_beat(seconds: float, loop: asyncio.AbstractEventLoop) -> float:
-    """So many seconds, and what is left to the next beat; what is short stays as it is.
-
-    Who wakes together shares a turn of the loop. Thousands of waits that each wake for themselves cost a third more.
-    """
-    return seconds if seconds < 1.0 else seconds + (-seconds - loop.time()) % BEAT
 
 
 async def _read_to_the_limit(answer: aiohttp.ClientResponse, request: Request) -> bytes:

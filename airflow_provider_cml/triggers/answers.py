@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
+from airflow_provider_cml.api.alarm import wake
 from airflow_provider_cml.api.errors import CmlError
-from airflow_provider_cml.api.transports import AsyncTransport, to_the_beat
+from airflow_provider_cml.api.transports import AsyncTransport
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.endpoint import Endpoint
@@ -43,10 +44,12 @@ class SharingTransport(AsyncTransport):
             now = asyncio.get_running_loop().time()
             if known is None or now - known.sent_at > request.max_age:
                 return await self._ask(request, key, now)
+            if known.response is not None:
+                return known.response
             try:
-                return await asyncio.shield(known.answer)
+                return await asyncio.shield(known.expected())
             except asyncio.CancelledError:
-                if not known.answer.cancelled():
+                if not known.expected().cancelled():
                     raise  # it is this user who is cancelled, not the one who asked
 
     async def _ask(self, request: Request, key: _Key, now: float) -> Response:
@@ -55,74 +58,77 @@ class SharingTransport(AsyncTransport):
         mine = self._answers[key] = _Shareable(now, now + request.max_age)
         try:
             response = await super()._send(request)
-        except CmlError as error:
-            mine.answer.set_exception(error)
-            mine.answer.exception()  # nobody else may be waiting for it
-            self._forget(key, mine)
+        except BaseException as error:
+            mine.fail(error)
+            if self._answers.get(key) is mine:
+                del self._answers[key]
             raise
-        except BaseException:
-            mine.answer.cancel()
-            self._forget(key, mine)
-            raise
-        mine.answer.set_result(response)
+        mine.come(response)
         sleepers = self._sleepers.get(key)
-        if sleepers and (former is None or former.body != response.body):
+        if sleepers and (former is None or former.response is None or former.response.body != response.body):
             for sleeper in sleepers:
-                _wake(sleeper)
+                wake(sleeper)
         return response
 
     async def _sleep(self, seconds: float, asked: Request | None) -> None:
         if asked is None or asked.max_age <= 0.0:
             return await super()._sleep(seconds, asked)
         key = _key(asked)
-        loop = asyncio.get_running_loop()
-        woken = loop.create_future()
-        alarm = loop.call_later(to_the_beat(seconds, loop), _wake, woken)
-        sleepers = self._sleepers.setdefault(key, set())
+        woken = self.alarm.after(seconds)
+        sleepers = self._sleepers.get(key)
+        if sleepers is None:
+            sleepers = self._sleepers[key] = set()
         sleepers.add(woken)
         try:
             await woken
         finally:
-            alarm.cancel()
             sleepers.discard(woken)
-            if not sleepers:
-                self._sleepers.pop(key, None)
+            if not sleepers and self._sleepers.get(key) is sleepers:
+                del self._sleepers[key]
         return None
-
-    def _forget(self, key: _Key, answer: _Shareable) -> None:
-        if self._answers.get(key) is answer:
-            del self._answers[key]
 
     def _sweep(self, now: float) -> None:
         """Once in a while, drop what nobody may use any more: a timer for each answer costs more."""
         if now - self._swept_at > SWEEP_GAP:
             self._swept_at = now
             self._answers = {
-                key: known for key, known in self._answers.items() if known.good_until >= now or not known.answer.done()
+                key: known for key, known in self._answers.items() if known.good_until >= now or known.response is None
             }
 
 
 class _Shareable:
     """An answer, or the expectation of one."""
 
-    __slots__ = ("answer", "good_until", "sent_at")
+    __slots__ = ("_expected", "good_until", "response", "sent_at")
 
     def __init__(self, sent_at: float, good_until: float) -> None:
         self.sent_at = sent_at
         self.good_until = good_until
-        self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self.response: Response | None = None
+        self._expected: asyncio.Future[Response] | None = None
 
-    @property
-    def body(self) -> bytes | None:
-        """What was answered; None where nothing is known."""
-        answer = self.answer
-        return answer.result().body if answer.done() and not answer.cancelled() and not answer.exception() else None
+    def expected(self) -> asyncio.Future[Response]:
+        """For whoever waits for it; mostly nobody does."""
+        if self._expected is None:
+            self._expected = asyncio.get_running_loop().create_future()
+        return self._expected
+
+    def come(self, response: Response) -> None:
+        """It is there."""
+        self.response = response
+        if self._expected is not None:
+            self._expected.set_result(response)
+
+    def fail(self, error: BaseException) -> None:
+        """It will not come: CML could not be asked, or the one who asked is gone."""
+        if self._expected is None:
+            return
+        if isinstance(error, CmlError):
+            self._expected.set_exception(error)
+            self._expected.exception()  # they may have gone meanwhile
+        else:
+            self._expected.cancel()
 
 
 def _key(request: Request) -> _Key:
     return (request.method, request.path, request.query)
-
-
-def _wake(sleeper: asyncio.Future[None]) -> None:
-    if not sleeper.done():
-        sleeper.set_result(None)

@@ -92,19 +92,13 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
     deadline = None if wait.timeout is None else began + wait.timeout
     run: JobRun | None = None
     unknown_since: float | None = None
+    looks = v2.JobRunLooks(wait.ids.project_id, wait.ids.job_id, wait.run_id, POLL_PATIENCE)
     said_at = began
     yield from pause(wait.first_gap if wait.timeout is None else min(wait.first_gap, max(wait.timeout, 0.0)))
     while True:
         moment = yield from now()
         try:
-            seen = yield from v2.get_job_run(
-                wait.ids.project_id,
-                wait.ids.job_id,
-                wait.run_id,
-                patience=POLL_PATIENCE,
-                max_age=shareable_age(wait.age + moment - began, wait.poll_interval),
-                give_up_at=deadline,
-            )
+            seen = yield from looks.again(shareable_age(wait.age + moment - began, wait.poll_interval), deadline)
         except CmlUnavailableError as error:
             # Given up because the next attempt would come after the deadline: that is the end of the time, not of the
             # patience. One look more, when it is reached.
