@@ -6,7 +6,8 @@
 #   make simulate       schedules of the exactly-once model, N=1000000 SEED=0, with live progress
 #   make removals       takes out the lines behind each promise of the README, one by one: its tests must fail
 #   make test-airflow   scenarios on a real scheduler and triggerer
-#   make matrix         the wheel on every supported Airflow: imports, form, tests, example DAGs, clears; a table at the end
+#   make matrix         the wheel on every supported Airflow: imports, form, tests, example DAGs, clears; a table at the
+#                       end. SHORT=1 clears on the lowest and the newest only
 #   make package        wheel and sdist: reproducible, complete, checked, and the emulator from the installed wheel
 #   make chaos          a backfill on PostgreSQL while its parts are killed: EXECUTOR=celery, SEED=1, SHORT=1
 #   make demo           the example DAGs on a real Airflow against the emulator, with a table at the end
@@ -105,7 +106,7 @@ test-airflow: setup
 		else echo "there are no scenarios yet"; fi)
 
 matrix: setup
-	$(call timed,matrix,$(BIN)/python -m tests.matrix $(ARGS))
+	$(call timed,matrix,$(BIN)/python -m tests.matrix $(if $(SHORT),--short) $(ARGS))
 
 $(PACKAGE)/.installed: pyproject.toml constraints.txt $(UV)
 	@[ -x $(PACKAGE)/bin/python ] || $(UV) venv -q --no-project --python $(BIN)/python $(PACKAGE)

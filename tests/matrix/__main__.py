@@ -1,6 +1,6 @@
 """Every supported Airflow with the wheel: `make matrix`, or some rows of it: `ARGS=3.0-py3.11 make matrix`.
 
-    python -m tests.matrix [ROW ...] [--no-clear] [--complete] [--record]
+    python -m tests.matrix [ROW ...] [--short | --no-clear] [--complete] [--record]
 
 The law: it ends with 0 only if nothing failed; README's table is written only by a run in which every row was tried.
 """
@@ -92,8 +92,13 @@ def main() -> int:
     parser.add_argument("--no-clear", action="store_true", help="without the clear scenarios, which start an Airflow")
     parser.add_argument("--complete", action="store_true", help="a missing interpreter is a failure")
     parser.add_argument("--record", action="store_true", help="resolve the constraints anew, and end")
+    parser.add_argument(
+        "--short", action="store_true", help="the clear scenarios on the lowest and newest Airflow only"
+    )
     wanted = parser.parse_args()
     chosen = [row for row in rows() if row.name in wanted.rows or not wanted.rows]
+    if unknown := set(wanted.rows) - {row.name for row in chosen}:
+        parser.error(f"no such row: {' '.join(sorted(unknown))}")
     if wanted.record:
         for row in chosen:
             if row.is_first:
@@ -103,8 +108,10 @@ def main() -> int:
     missing = [row for row in chosen if is_missing(row)]
     found = {row: {"versions": f"no Python {row.python} here"} for row in missing}
     present = [row for row in chosen if row not in missing]
+    lowest, *_, newest = [row for row in rows() if row.is_first]
+    cleared = set() if wanted.no_clear else {lowest, newest} if wanted.short else set(present)
     with ThreadPoolExecutor(AT_A_TIME) as beside:
-        tried = beside.map(lambda row: try_row(row, wheel, with_clear=not wanted.no_clear), present)
+        tried = beside.map(lambda row: try_row(row, wheel, with_clear=row in cleared), present)
         found |= dict(zip(present, tried, strict=True))
     found = {row: found[row] for row in chosen}
     say(f"\n{printed(found)}\n\n{time.monotonic() - begin:.0f} s; what each row says of itself is below {HOUSE.name}/")
@@ -120,7 +127,7 @@ def main() -> int:
         say(failure)
     if any(row.is_first or wanted.complete for row in missing):
         return 1
-    if not failures and not missing and not wanted.rows and not wanted.no_clear:
+    if not failures and set(rows()) == cleared:
         README.write_text(written_into(README.read_text()))
     return 1 if failures else 0
 
