@@ -40,7 +40,7 @@ from tests.api.listening import (
 
 KEY = "key-that-nobody-may-see"
 Drive = Callable[[Endpoint], Driver]
-PROJECT = answer(b'{"id": "from the workspace"}')
+PROJECT = answer(b'{"id": "from-the-workspace"}')
 
 
 def look() -> Exchange[str]:
@@ -137,7 +137,7 @@ def test_leaf_sent_alone(drive: Drive, authority: Authority, listen: Callable[..
 
     assert (False, True) == (error.sent, "add the intermediate certificate to the file" in str(error))
     remedied = endpoint_of(server.url, tls=Tls(ca_bundle=authority.both_pem, explicit=True))
-    assert "from the workspace" == drive(remedied).perform(look())
+    assert "from-the-workspace" == drive(remedied).perform(look())
 
 
 def test_certificate_for_another_name(drive: Drive, authority: Authority, listen: Callable[..., Listener]) -> None:
@@ -277,7 +277,7 @@ def test_explicit_bundle(drive: Drive, authority: Authority, listen: Callable[..
 
     settings = endpoint_of(server.url, tls=Tls(ca_bundle=authority.pem, explicit=True))
 
-    assert "from the workspace" == drive(settings).perform(look())
+    assert "from-the-workspace" == drive(settings).perform(look())
 
 
 def test_verification_off(drive: Drive, authority: Authority, listen: Callable[..., Listener]) -> None:
@@ -286,7 +286,7 @@ def test_verification_off(drive: Drive, authority: Authority, listen: Callable[.
 
     settings = endpoint_of(server.url, tls=Tls(verify=False, explicit=True))
 
-    assert "from the workspace" == drive(settings).perform(look())
+    assert "from-the-workspace" == drive(settings).perform(look())
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
@@ -297,7 +297,7 @@ def test_the_environments_bundle_counts_when_nothing_is_explicit(
     server = listen(answering(PROJECT), authority.context())
     monkeypatch.setenv(name, authority.pem)
 
-    assert "from the workspace" == drive(endpoint_of(server.url)).perform(look())
+    assert "from-the-workspace" == drive(endpoint_of(server.url)).perform(look())
 
 
 def test_the_environments_bundle_does_not_beat_an_explicit_one(
@@ -319,7 +319,7 @@ def test_the_environments_bundle_does_not_bring_verification_back(
     server = listen(answering(PROJECT), authority.context())
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
 
-    assert "from the workspace" == drive(endpoint_of(server.url, tls=Tls(verify=False, explicit=True))).perform(look())
+    assert "from-the-workspace" == drive(endpoint_of(server.url, tls=Tls(verify=False, explicit=True))).perform(look())
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_client_certificate(
 
     tls = Tls(ca_bundle=authority.pem, client_cert=str(path), explicit=True)
 
-    assert "from the workspace" == drive(endpoint_of(server.url, tls=tls)).perform(look())
+    assert "from-the-workspace" == drive(endpoint_of(server.url, tls=tls)).perform(look())
     assert failure(drive, endpoint_of(server.url, tls=replace(tls, client_cert=None))).sent
 
 
@@ -412,7 +412,7 @@ def test_proxy(
 
     found = drive(settings).perform(look())
 
-    assert "from the workspace" if tls else "from the proxy" == found
+    assert "from-the-workspace" if tls else "from-the-proxy" == found
     assert ["CONNECT" if tls else "GET"] == [heard.method for heard in proxy.heard]
     assert "Basic dXMgZXI6cEBzczp3b3JkLw==" == proxy.heard[0].headers["proxy-authorization"]
     assert [] == [heard for heard in workspace.heard if "proxy-authorization" in heard.headers]
@@ -429,7 +429,7 @@ def test_the_environments_proxy_does_not_beat_an_explicit_one(
 
     found = drive(endpoint_of("http://workspace.invalid", proxy=Proxy(proxy.url))).perform(look())
 
-    assert "from the proxy" == found
+    assert "from-the-proxy" == found
 
 
 @pytest.mark.parametrize("no_proxy", [HOST, "*", "elsewhere, 127.0.0.1", "127.0.0.1:{port}"])
@@ -441,7 +441,7 @@ def test_no_proxy(
     monkeypatch.setenv("http_proxy", f"http://{HOST}:{closed_port()}")
     monkeypatch.setenv("no_proxy", no_proxy.format(port=workspace.port))
 
-    assert "from the workspace" == drive(endpoint_of(workspace.url)).perform(look())
+    assert "from-the-workspace" == drive(endpoint_of(workspace.url)).perform(look())
 
 
 @pytest.mark.parametrize("base_url", ["http://workspace.invalid", "https://workspace.invalid"])
