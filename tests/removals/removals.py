@@ -185,8 +185,8 @@ REMOVALS = (
     Removal(
         12,
         "a look that fails ends the wait after half a minute",
-        "                patience=POLL_PATIENCE,\n                max_age=shareable_age(",
-        "                max_age=shareable_age(",
+        "wait.run_id, POLL_PATIENCE)",
+        "wait.run_id, 30.0)",
         f"{_WAITING}::test_all_kinds_of_bad_polls_in_a_row",
     ),
     Removal(
@@ -330,8 +330,8 @@ REMOVALS = (
     Removal(
         25,
         "a redirect is followed, key and all",
-        "                    allow_redirects=False,\n                    timeout=",
-        "                    timeout=",
+        "(request.method, url, allow_redirects=False, **options)",
+        "(request.method, url, **options)",
         f"{_TRANSPORTS}::test_redirects_are_not_followed",
     ),
     Removal(
