@@ -46,6 +46,7 @@ class _Facts:
     project_id = ""
     status = ""
     run_url = ""
+    reason = ""
 
 
 class CmlTaskError(AirflowException, _Facts):

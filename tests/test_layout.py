@@ -21,6 +21,7 @@ TESTED_ELSEWHERE = {
     "operators/attempt.py": "operators/test_cml.py",  # what the operator does
     "operators/execution.py": "operators/test_cml.py",
     "operators/variables.py": "operators/test_cml_environment.py",
+    "sensors/since.py": "sensors/test_cml.py",
     "sensors/watch.py": "sensors/test_cml.py",  # what the sensor does
     "api/conversations/starting_v1.py": "test_legacy.py",
     "api/conversations/by_name.py": "hooks/test_twins.py",

@@ -35,11 +35,12 @@ CALLS = {
     CmlRunJobOperator: (
         "*, project, job, environment=None, private_environment=None, arguments=None, wait_for_completion=True, "
         "deferrable=False, poll_interval=30.0, timeout=None, on_busy='wait', busy_timeout=None, durable=True, "
-        "cancel_on_kill=True, follow_retries=False, cml_conn_id='cml_default', **kwargs"
+        "cancel_on_kill=True, follow_retries=False, explain_failure=True, check_memory=False, cml_conn_id='cml_default', "
+        "**kwargs"
     ),
     CmlJobRunSensor: (
         "*, project, job, run_id=None, run_key=None, since=None, cml_conn_id='cml_default', deferrable=False, "
-        "poll_interval=None, follow_retries=False, **kwargs"
+        "poll_interval=None, follow_retries=False, explain_failure=True, **kwargs"
     ),
     CmlHook: "cml_conn_id='cml_default', **kwargs",
     cml_retry_policy: "unanswered_delay=datetime.timedelta(seconds=300)",
@@ -228,9 +229,9 @@ def test_errors_of_a_task() -> None:
         assert names == sorted(
             kind.__name__ for kind in kinds if issubclass(kind, family) and not issubclass(kind, others)
         )
-    facts = ("run_id", "job_id", "project_id", "status", "run_url")
+    facts = ("run_id", "job_id", "project_id", "status", "run_url", "reason")
 
-    assert [] == [kind for kind in kinds if [getattr(kind, fact, None) for fact in facts] != [""] * 5]
+    assert [] == [kind for kind in kinds if [getattr(kind, fact, None) for fact in facts] != [""] * 6]
 
 
 def test_errors_of_the_hook() -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml.api.errors import CmlProtocolError, not_json
-from airflow_provider_cml.api.models import Job, JobRun, KeyOwner, Page, Project
+from airflow_provider_cml.api.models import Job, JobRun, KeyOwner, Page, Project, Usage
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.api.states import JobRunStatus
 
@@ -104,6 +104,13 @@ def job_run(fields: dict[str, Any]) -> JobRun:
 def key_owner(fields: dict[str, Any]) -> KeyOwner:
     """A ValidateAPIKeyResponse of the v2 document."""
     return KeyOwner(_text(fields, "username"), fields.get("valid") is True, _text(fields, "message"))
+
+
+def usage(fields: dict[str, Any]) -> Usage:
+    """A UsageResponse of the v2 document. A row without an id is nobody's, and no error: the list has all workloads."""
+    return Usage(
+        _text(fields, "id"), _text(fields, "workload_url"), _text(fields, "message"), fields.get("oom_killed") is True
+    )
 
 
 def page(fields: dict[str, Any], name: str, read: Callable[[dict[str, Any]], T]) -> Page[T]:

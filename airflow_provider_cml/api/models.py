@@ -80,6 +80,19 @@ class JobRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What CML's list of workloads says of one: the only place where a reason for an end is found.
+
+    `url` is CML's link to the workload. Whether `id` is the run's id is not confirmed on a live CML.
+    """
+
+    id: str
+    url: str = ""
+    message: str = ""
+    oom_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class KeyOwner:
     """What CML says of an API key: the user it acts as, and whether it is good for API v2."""
 

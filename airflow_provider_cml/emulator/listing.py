@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from airflow_provider_cml.emulator.calls import INVALID_ARGUMENT, Call, RefusalError, kind_of
@@ -55,7 +57,13 @@ JOB_SORT = JOB_FILTER | {"created_at", "updated_at"}
 USAGE_SORT = USAGE_FILTER | frozenset(["cpu", "memory", "nvidia_gpu", "created_at"])
 
 #: What decides, beside the page size, which items are listed and in which order.
-LISTED_BY = ("search_filter", "sort", "include_public_projects", "include_all_projects")
+LISTED_BY = (
+    "search_filter",
+    "time_range_search_filter",
+    "sort",
+    "include_public_projects",
+    "include_all_projects",
+)
 
 #: SPEC: the only words of the status filter of runs; there is none for starting, skipped or unknown.
 STATUS_WORDS = {
@@ -87,6 +95,26 @@ def pages_of(
     following = start + size
     token = _token(call, size, following) if following < len(chosen) else ""
     return chosen[start:following], token, len(chosen)
+
+
+def time_range(call: Call, name: str) -> tuple[float, float]:
+    """The bounds that a list's time_range_search_filter sets for `name`, in seconds since the epoch (SPEC).
+
+    SPEC shows times without a zone; that they are UTC is INFER.
+    """
+    text = call.query.get("time_range_search_filter", "")
+    if not text:
+        return -math.inf, math.inf
+    try:
+        document = json.loads(text)
+        unknown = set(document) - {name} or set(document[name]) - {"min", "max"}
+        bounds = {key: datetime.fromisoformat(value).replace(tzinfo=UTC) for key, value in document[name].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        unknown = {text}
+    if unknown:
+        raise RefusalError(INVALID_ARGUMENT, f"invalid time_range_search_filter: {text}")
+    found = {key: moment.timestamp() for key, moment in bounds.items()}
+    return found.get("min", -math.inf), found.get("max", math.inf)
 
 
 def _filter(call: Call, known: frozenset[str]) -> dict[str, str]:

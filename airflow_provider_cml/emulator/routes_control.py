@@ -71,11 +71,14 @@ class Control:
         return Answer({"id": run.id, "engine_id": run.engine_id, "status": str(run.status)})
 
     def set_status(self, call: Call) -> Answer:
-        """POST /emulator/runs/{id}/status {"status"}: any word."""
-        status = text_in(call.document(), "status")
+        """POST /emulator/runs/{id}/status {"status", "message", "oom_killed"}: any word; the others are for usage."""
+        document = call.document()
+        status, killed = text_in(document, "status"), document.get("oom_killed", False)
         if not status:
             raise RefusalError(INVALID_ARGUMENT, "status: a word is needed")
         if call.path["id"] not in call.workspace.runs:
             raise RefusalError(NOT_FOUND, "no such run")
-        run = call.workspace.set_status(call.path["id"], status)
+        if not isinstance(killed, bool):
+            raise RefusalError(INVALID_ARGUMENT, "oom_killed: true or false is needed")
+        run = call.workspace.set_status(call.path["id"], status, text_in(document, "message"), oom_killed=killed)
         return Answer({"id": run.id, "status": str(run.status)})

@@ -34,6 +34,7 @@ from airflow_provider_cml.emulator.listing import (
     USAGE_SORT,
     Facts,
     pages_of,
+    time_range,
 )
 from airflow_provider_cml.emulator.objects import Job, Project, Run, User
 from airflow_provider_cml.emulator.starting import environment_in, start, text_in
@@ -252,7 +253,12 @@ def list_usage(call: Call) -> Answer:
         }
 
     projects = call.workspace.projects
-    runs = [run for run in call.workspace.runs.values() if projects[run.project_id].member]
+    earliest, latest = time_range(call, "created_time")
+    runs = [
+        run
+        for run in call.workspace.runs.values()
+        if projects[run.project_id].member and earliest <= run.created_at <= latest
+    ]
     page, token, total = pages_of(call, runs, facts, USAGE_FILTER, USAGE_SORT)
     rows = [usage_document(call.workspace, run, call.address) for run in page]
     return Answer({"usage_response": rows, "total_count": str(total), "next_page_token": token})

@@ -96,14 +96,16 @@ class Workspace(Registry):
             self.engine.set_status(run, status_named(status))
             return run
 
-    def set_status(self, run: Run | str, status: str) -> Run:
+    def set_status(self, run: Run | str, status: str, message: str | None = None, *, oom_killed: bool = False) -> Run:
         """Move a run to any status, made-up words included; from here on it does nothing by itself.
 
-        An end by hand has the consequences of any other: child jobs, CML's Job Retry, the next start.
+        An end by hand has the consequences of any other: child jobs, CML's Job Retry, the next start. `message` and
+        `oom_killed` are what /api/v2/usage tells of it.
         """
         with self.lock:
             self.advance()
             run = self.runs[run] if isinstance(run, str) else run
+            run.message, run.oom_killed = run.message if message is None else message, run.oom_killed or oom_killed
             self.engine.set_status(run, status_named(status))
             return run
 

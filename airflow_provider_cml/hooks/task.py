@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations import starting, starting_v1, succession, waiting, watching
+from airflow_provider_cml.api.conversations import reason, starting, starting_v1, succession, waiting, watching
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.transports import Transport
 from airflow_provider_cml.hooks.cml import CmlHook
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.conversations.start import Busy, Start, Started
     from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
     from airflow_provider_cml.api.conversations.watching import Outcome, Pace, Target
-    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.api.models import JobRun, Usage
     from airflow_provider_cml.api.run_key import RunKey
 
 KILL_SECONDS = 3.0
@@ -81,6 +81,10 @@ class CmlTaskHook(CmlHook):
             )
         finally:
             transport.close()
+
+    def find_usage(self, run: JobRun) -> Usage | None:
+        """What CML's list of workloads says of a run; None if it is not there. One request, three seconds."""
+        return self._perform(reason.find_usage(run))
 
     def interrupt(self) -> None:
         """End the wait of this hook's transport, if it is waiting; for a signal handler."""

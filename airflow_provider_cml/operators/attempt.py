@@ -22,6 +22,7 @@ from airflow_provider_cml.failures import CmlJobBusyFailError, CmlTimeoutError, 
 from airflow_provider_cml.links.cml import RUN_URL
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import run_facts, tell_outlets
+from airflow_provider_cml.reasons import explained, warn_of_memory
 from airflow_provider_cml.task_context import is_deployment_told, is_settled, line_date, run_key
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
@@ -234,8 +235,10 @@ class JobRunAttempt:
         if self.watched.losses:
             self._look_for_doubles()
         if error is not None:
-            raise error
+            raise explained(error, self.task, self.hook, outcome) if self.task.explain_failure else error
         if run is not None:
+            if self.task.check_memory:
+                warn_of_memory(self.task, self.hook, run)
             tell_outlets(self.task, self.context, run_facts(self.watched, run))
         return True
 

@@ -39,6 +39,7 @@ class CmlJobRunSensor(BaseSensorOperator):
     :param follow_retries: where CML's own Job Retry makes a run again that failed or timed out, wait for that one; the
         last one decides. Only for runs with a run key. In the modes `poke` and `reschedule` the look that sees a run
         fail lasts until CML has made it again, or will not.
+    :param explain_failure: after a bad ending ask CML for the reason, as `CmlRunJobOperator` does.
     """
 
     template_fields: Sequence[str] = ("project", "job", "run_id", "run_key", "since", "cml_conn_id")
@@ -56,6 +57,7 @@ class CmlJobRunSensor(BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | None = None,
         follow_retries: bool = False,
+        explain_failure: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -68,6 +70,7 @@ class CmlJobRunSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.follow_retries = follow_retries
+        self.explain_failure = explain_failure
 
     def execute(self, context: Context) -> Any:
         """Wait for the run; returns its id."""

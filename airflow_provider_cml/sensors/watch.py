@@ -5,7 +5,6 @@ The law: every mode ends in the same error, by the one table of `failures`; see 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
@@ -30,6 +29,8 @@ from airflow_provider_cml.failures import (
 )
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.outlets import run_facts, tell_outlets
+from airflow_provider_cml.reasons import explained
+from airflow_provider_cml.sensors.since import moment_of
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class JobRunWatch:
             run = None if self.task.deferrable else self._last_retry(run)
         if run is None or not run.status.is_over:
             return None
-        return self._conclude(context, Outcome(Ending.OVER, run), self._watched())
+        return self._end(context, Outcome(Ending.OVER, run), self._watched())
 
     def sleep(self, context: Context) -> str:
         """Look once, so that a run that is over never defers; then let the triggerer wait."""
@@ -96,7 +97,7 @@ class JobRunWatch:
 
     def wake(self, context: Context, event: dict[str, Any]) -> str:
         """What the triggerer saw: the run's id, or the task's error."""
-        return self._conclude(context, *read_event(event))
+        return self._end(context, *read_event(event))
 
     def judge(self, error: Exception) -> None:
         """Raise what the task ends in, where that differs from what Airflow's base class makes of it."""
@@ -118,6 +119,14 @@ class JobRunWatch:
             self.task.log.info(seen)
             self._seen = seen
         return run
+
+    def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str:
+        try:
+            return self._conclude(context, outcome, watched)
+        except (CmlTaskError, CmlTaskFailError) as error:
+            if self.task.explain_failure:
+                explained(error, self.task, self._connect(), outcome)
+            raise
 
     def _last_retry(self, run: JobRun) -> JobRun:
         ids, task = self._find_target().ids, self.task
@@ -171,7 +180,7 @@ class JobRunWatch:
             if len(given) != 1:
                 message = f"run_id, run_key, since: give exactly one of them, not {' and '.join(given) or 'none'}."
                 raise CmlInputError(message)
-            since = _moment(self.task.since) if given == ["since"] else None
+            since = moment_of(self.task.since) if given == ["since"] else None
             ids = self._connect().find_job_ids(str(self.task.project), str(self.task.job))
             self._target = Target(ids, self.task.run_id or None, self.task.run_key or None, since)
         return self._target
@@ -179,15 +188,3 @@ class JobRunWatch:
     def _watched(self, deadline: float | None = None) -> events.Watched:
         ids = self._find_target().ids
         return events.Watched(ids.project_id, ids.job_id, run_id=self.task.run_id or "", deadline=deadline)
-
-
-def _moment(since: object) -> datetime:
-    try:
-        moment = since if isinstance(since, datetime) else datetime.fromisoformat(str(since).strip())
-    except ValueError:
-        message = f"since: {since!r} is not a moment in ISO 8601, such as 2026-11-21T06:00:00+00:00."
-        raise CmlInputError(message) from None
-    if moment.tzinfo is None:
-        message = f"since: {since!r} has no time zone; add one, such as +00:00."
-        raise CmlInputError(message)
-    return moment.astimezone(UTC)

@@ -63,3 +63,14 @@ def test_no_fault_befalls_control(client, cml):
     cml.fault("*", "drop_before")
 
     assert client.get(FAULTS).status_code == 200
+
+
+def test_the_reason_of_an_end_is_set_by_hand(client, workspace, job):
+    """What /api/v2/usage tells of a run: a message, and that its memory ran out."""
+    run_id = workspace.start(job).id
+    told = {"status": "failed", "message": "Engine killed", "oom_killed": True}
+    assert client.post(f"{RUNS}/{run_id}/status", told).status_code == 200
+    (row,) = client.get("/api/v2/usage").json()["usage_response"]
+
+    assert (row["id"], row["message"], row["oom_killed"]) == (run_id, "Engine killed", True)
+    assert client.post(f"{RUNS}/{run_id}/status", {"status": "failed", "oom_killed": "yes"}).status_code == 400

@@ -170,3 +170,31 @@ def test_usage_tells_why(client, workspace, project):
     assert (run.id, "OOMKilled", True, "failed") == (row["id"], row["message"], row["oom_killed"], row["status"])
     assert row["workload_url"].endswith("/alice/risk-analysis/jobs/7")
     assert document["total_count"] == "1"
+
+
+def test_usage_of_a_time(client, workspace, project):
+    """A range of creation times, as the published document writes them; its pages stay within."""
+    job = workspace.add_job(project, "big", number=7)
+    for second in range(3):
+        workspace.add_run(job, "failed", created_at=1_790_000_000.0 + second)
+
+    def listed(low, high, **query):
+        bounds = {"created_time": {"min": f"2026-09-21 14:13:{low}", "max": f"2026-09-21 14:13:{high}"}}
+        return client.get("/api/v2/usage", time_range_search_filter=json.dumps(bounds), **query).json()
+
+    assert [listed(20, 22)["total_count"], listed(21, 21)["total_count"], listed(23, 30)["total_count"]] == [
+        "3",
+        "1",
+        "0",
+    ]
+    first = listed(20, 22, page_size=2)
+    assert len(listed(20, 22, page_size=2, page_token=first["next_page_token"])["usage_response"]) == 1
+    assert listed(20, 21, page_size=2, page_token=first["next_page_token"])["code"] == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"created_time": 1}', '{"created_time": {"min": "now"}}', '{"other": {}}']
+)
+def test_usage_of_no_time(client, text):
+    """What is no range is refused."""
+    assert outcome(client.get("/api/v2/usage", time_range_search_filter=text)) == (400, 3)
