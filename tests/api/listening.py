@@ -178,7 +178,7 @@ def forwarding(listener: Listener, connection: socket.socket) -> None:
         if request is None:
             return
         if request.method != "CONNECT":
-            connection.sendall(answer(b'{"id": "from the proxy"}'))
+            connection.sendall(answer(b'{"id": "from-the-proxy"}'))
             continue
         host, _, port = request.target.rpartition(":")
         with socket.create_connection((host, int(port)), 5) as beyond:
