@@ -108,6 +108,7 @@ class JobRunAttempt:
             busy_timeout=events.seconds_to(watched.busy_deadline),
             poll_interval=task.poll_interval,
             settled=is_settled(task, self.key),
+            waited=max(time.time() - watched.tried, 0.0) if watched.tried else 0.0,
             excluded=frozenset(watched.excluded),
         )
         self._sent = start.sent

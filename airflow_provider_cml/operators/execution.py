@@ -5,6 +5,7 @@ The law: whatever depends on rendered templates happens here, and nothing is sen
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
@@ -53,6 +54,7 @@ def begin(task: CmlRunJobOperator, context: Context) -> str:
         # Airflow 3 does not watch execution_timeout while a task is deferred, so the wait does.
         deadline=events.moment_after(seconds if task.deferrable else None),
         busy_deadline=events.moment_after(task.busy_timeout),
+        tried=time.time(),
     )
     task.attempt = JobRunAttempt(task, context, hook, watched)
     return task.attempt.run(variables)

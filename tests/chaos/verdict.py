@@ -24,7 +24,7 @@ SAID = {
     "carried on with the run": re.compile(r"Carrying on with run \S+, started by try \d+"),
     "found that the run had succeeded": re.compile(r"Run \S+, started by try \d+, succeeded meanwhile"),
     "found the run of a lost answer": re.compile(r"Run \S+ is this try's own: its start took effect"),
-    "found none, waited, started": re.compile(r"Waiting 90 s: a start of the earlier try may still be on its way"),
+    "found none, waited, started": re.compile(r"Waiting \d+ s: a start of the earlier try may still be on its way"),
     "found none, started": re.compile(r"Run \S+ is (scheduling|starting|running|unknown)\b"),
     "found the job busy": re.compile(r"Waiting(:| in the triggerer:) "),
 }

@@ -13,6 +13,7 @@ from standalone import HttpError, call
 from tests.chaos.parts import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _HEAD = """\
@@ -35,15 +36,19 @@ life = {{ running = {seconds} }}
 
 
 class Workspace:
-    """An emulator that keeps its state in a file."""
+    """An emulator that keeps its state in a file.
 
-    def __init__(self, folder: Path, jobs: int) -> None:
+    :param jobs: how many there are, called `report 1` and so on.
+    :param seconds: how long the runs of the job with this number run.
+    """
+
+    def __init__(self, folder: Path, jobs: int, seconds: Callable[[int], float] = lambda number: 4.0 + number) -> None:
         self.key = secrets.token_hex(24)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         home = folder / "workspace"
         home.mkdir()
-        lives = [_JOB.format(number=number, seconds=4.0 + number) for number in range(1, jobs + 1)]
+        lives = [_JOB.format(number=number, seconds=seconds(number)) for number in range(1, jobs + 1)]
         (home / "workspace.toml").write_text(_HEAD + "".join(lives))
         words = ["--workspace", str(home), "--port", str(port), "--state", str(folder / "state.jsonl")]
         command = [sys.executable, "-m", "airflow_provider_cml.emulator", *words, "--api-key", self.key]

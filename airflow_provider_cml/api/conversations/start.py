@@ -30,6 +30,7 @@ class Start:
     :param busy_timeout: seconds to wait for a busy job and for former runs to stop; None is without limit.
     :param poll_interval: the longest gap between two looks at a busy job, seconds.
     :param settled: the earlier try is known to be at least SETTLE seconds gone.
+    :param waited: seconds since this try began that other conversations have taken already.
     :param sent: the keys of the starts this conversation sends, filled as it goes, for whoever has to clean up.
     :param excluded: runs whose end is not to be taken for this try's result.
     """
@@ -46,6 +47,7 @@ class Start:
     busy_timeout: float | None = None
     poll_interval: float = 30.0
     settled: bool = False
+    waited: float = 0.0
     excluded: frozenset[str] = frozenset()
     sent: list[RunKey] = field(default_factory=list)
 

@@ -88,6 +88,7 @@ class _Starting:
         self.history = History(start.ids)
         self.posting = Posting(start, self.history)
         self.settled = start.settled or start.key.try_number <= 1
+        self.began: float | None = None
         self.stopped: set[str] = set()
         self.relooks = 0
         self.waiting_since: float | None = None
@@ -110,6 +111,8 @@ class _Starting:
             if self.posting.is_pending:
                 raise self.posting.may_exist(f"it could not be looked for: {error}") from error
             raise
+        if self.began is None:
+            self.began = self.history.looked_at
 
     def _fence(self) -> Exchange[_Step]:
         yield from ()
@@ -199,6 +202,7 @@ class _Starting:
         """Before the first start of a later try: the earlier one may have died with a start in flight.
 
         Not if a run of the try just before this one is in the list: a try starts one run. A refusal proves nothing.
+        What this try has waited already, for a busy job say, counts: the earlier one sent nothing since this one began.
         """
         if self.settled:
             return _Then.NEXT_STEP
@@ -212,8 +216,11 @@ class _Starting:
                 and run.status.is_executed
             ):
                 return _Then.NEXT_STEP
-        yield from note(f"Waiting {SETTLE:.0f} s: a start of the earlier try may still be on its way.")
-        yield from pause(SETTLE)
+        waited = self.start.waited + self.history.looked_at - (self.began or 0.0)
+        if waited >= SETTLE:
+            return _Then.NEXT_STEP
+        yield from note(f"Waiting {SETTLE - waited:.0f} s: a start of the earlier try may still be on its way.")
+        yield from pause(SETTLE - waited)
         return _Then.NEXT_TURN
 
     def _fresh(self) -> Exchange[_Step]:

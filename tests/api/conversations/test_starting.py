@@ -718,15 +718,29 @@ def test_settle_is_saved_where_time_has_passed(settings: dict[str, Any]) -> None
     assert [] == paper.player.pauses
 
 
-def test_settle_is_once() -> None:
-    """Not again after busy, a loss or a refusal."""
+@pytest.mark.parametrize("busy", [50.0, 500.0])
+def test_settle_is_once(busy: float) -> None:
+    """Not again after busy, a loss or a refusal; and what was waited for a busy job counts."""
     paper = PaperJob("skipped", "vanished")
     foreign = paper.add("running")
-    paper.set(foreign, "succeeded", after=50)
+    paper.set(foreign, "succeeded", after=busy)
 
     started(paper, try_number(2))
 
-    assert 1 == paper.player.pauses.count(SETTLE)
+    said = [note.text for note in paper.player.notes if "may still be on its way" in note.text]
+    assert len(said) == (busy < SETTLE)
+    assert SETTLE not in paper.player.pauses
+
+
+@pytest.mark.parametrize(("waited", "pauses"), [(30.0, [SETTLE - 30.0]), (SETTLE, []), (1e6, [])])
+def test_settle_takes_no_longer_than_it_must(waited: float, pauses: list[float]) -> None:
+    """The earlier try sent nothing since this one began: what it has waited in the triggerer counts."""
+    paper = PaperJob()
+    paper.add("succeeded")
+
+    started(paper, try_number(2), waited=waited)
+
+    assert (pauses, 1) == (paper.player.pauses, paper.posts)
 
 
 # ------------------------------------------------------------------------------------------------ fresh
