@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 UV = str(Path(sys.executable).with_name("uv"))
 PROVIDER = "airflow-provider-cml"
 SOURCES = HOUSE / "sources"
+TEXTS = ("pyproject.toml", "README.md", "LICENSE", ".gitignore")
+"""What the wheel is built from beside the package, and tests read."""
 
 
 class MatrixError(Exception):
@@ -59,7 +61,7 @@ def take_sources() -> Path:
     shutil.rmtree(SOURCES, ignore_errors=True)
     for name in ("airflow_provider_cml", "tests", "example_dags"):
         shutil.copytree(ROOT / name, SOURCES / name, ignore=shutil.ignore_patterns("__pycache__", ".*cache"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+    for name in TEXTS:
         shutil.copy(ROOT / name, SOURCES)
     folder = HOUSE / "dist"
     shutil.rmtree(folder, ignore_errors=True)
@@ -138,7 +140,8 @@ def stage(row: Row) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("tests", "example_dags"):
         shutil.copytree(SOURCES / name, folder / name)
-    shutil.copy(SOURCES / "pyproject.toml", folder)
+    for name in TEXTS:
+        shutil.copy(SOURCES / name, folder)
     for file in [*(folder / "example_dags").glob("*.py"), *(folder / "tests" / "matrix" / "dags").glob("*.py")]:
         file.write_text(row.for_this_airflow(file.read_text()))
     return folder
