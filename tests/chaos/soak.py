@@ -159,7 +159,8 @@ def run_triggers(workspace: Workspace, minutes: float) -> tuple[list[Sample], li
 def told(found: Sample) -> str:
     return (
         f"{found.seconds:5.0f} s  {found.waiting} triggers, {found.events} runs ended, {found.megabytes:.0f} MB, "
-        f"{found.files} files, {found.tasks} tasks, loop late {found.lag_median:.1f} ms (worst {found.lag_worst:.0f} ms)"
+        f"{found.files} files, {found.tasks} tasks, "
+        f"loop late {found.lag_median:.1f} ms (worst {found.lag_worst:.0f} ms)"
     )
 
 

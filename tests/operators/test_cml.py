@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_cml.api.conversations import waiting
+from airflow_provider_cml.api.conversations import starting, waiting
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_cml.emulator import Life
@@ -514,6 +514,27 @@ def test_busy_job_is_waited_for(
     assert [deferral.method_name for deferral in ran.deferrals] == (
         ["execute_when_free", "execute_complete"] if deferrable else []
     )
+
+
+def test_wait_in_the_triggerer_counts_as_settling(
+    make_in_worker: Make,
+    connections: Emulator,
+    job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """A later try that has waited for a busy job does not wait for a start of the earlier one on top of it."""
+    monkeypatch.setattr(starting, "SETTLE", 0.3)
+    foreign = connections.workspace.add_run(job)
+    later = partial(make_in_worker, deferrable=True, retries=2, retry_delay=timedelta(0))
+
+    def end_soon() -> None:
+        threading.Timer(0.4, connections.workspace.set_status, (foreign.id, "succeeded")).start()
+
+    ran = run_task(later, context_of(later(), try_number=2, max_tries=2), end_soon)
+
+    assert ["execute_when_free", "execute_complete"] == [deferral.method_name for deferral in ran.deferrals]
+    assert "may still be on its way" not in log.text
 
 
 def test_wait_for_a_busy_job_is_bounded(make: Make, connections: Emulator, workspace: Workspace, job: Job) -> None:
