@@ -13,6 +13,7 @@
 #   make demo           the example DAGs on a real Airflow against the emulator, with a table at the end
 #   make demo-ui        the same, left running for a browser
 #   make fix            lets ruff correct and format
+#   make bench          CPU, memory and delay of waiting triggers beside a bare loop and two peers; SHORT=1 for a taste
 #   make constraints    resolves constraints*.txt anew (maintainers); make matrix-record those of the matrix
 #   make clean          removes what the others made
 #
@@ -24,6 +25,7 @@ ARGS   ?=
 NEWEST  := .venv
 LOWEST  := .venv-2.11
 MATRIX  := .venv-matrix
+PEERS   := .venv-bench
 PACKAGE := .venv-package
 CHAOS   := .venv-chaos
 BIN     := $(NEWEST)/bin
@@ -40,7 +42,7 @@ timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow chaos coverage removals simulate demo demo-ui \
-	matrix matrix-record package constraints clean
+	matrix matrix-record package bench constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -140,6 +142,15 @@ demo: $(NEWEST)/.prices
 demo-ui: $(NEWEST)/.prices
 	@$(BIN)/python tests/demo --ui
 
+# The peers live in an environment of the bench's own: they bring a hundred packages nobody else here needs.
+$(PEERS)/.installed: pyproject.toml constraints-bench.txt $(UV)
+	@[ -x $(PEERS)/bin/python ] || $(UV) venv -q --no-project --python $(PYTHON) $(PEERS)
+	$(call timed,bench environment,$(UV) pip install -q --python $(PEERS)/bin/python -c constraints-bench.txt -e . --group bench)
+	@touch $@
+
+bench: $(PEERS)/.installed
+	$(call timed,bench,$(CLEAN)/bench SHORT=$(SHORT) $(PEERS)/bin/python -m tests.bench build/bench)
+
 # ----------------------------------------------------------------------------------------------------- maintenance
 
 CONSTRAIN = $(UV) pip compile -q --python $(BIN)/python --no-sources --no-header --no-annotate \
@@ -161,6 +172,6 @@ matrix-record: setup
 	@$(BIN)/python -m tests.matrix --record $(ARGS)
 
 clean:
-	rm -rf $(NEWEST) $(LOWEST) $(MATRIX) $(PACKAGE) $(CHAOS) .airflow .coverage* htmlcov build dist .hypothesis \
+	rm -rf $(NEWEST) $(LOWEST) $(MATRIX) $(PACKAGE) $(CHAOS) $(PEERS) .airflow .coverage* htmlcov build dist .hypothesis \
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

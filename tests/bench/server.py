@@ -4,9 +4,9 @@ Bare asyncio, so that on a machine of two cores the server takes as little as po
 
     python -m tests.bench.server CERTIFICATE
 
-It prints its port. Each line it then reads is answered with the counts since the line before, as JSON; when there are no
-more lines, it ends.
-"""  # noqa: E501
+It prints its port. Each line it then reads is answered with the counts since the line before, as JSON; when there are
+no more lines, it ends.
+"""
 
 from __future__ import annotations
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import random
 import sys
 import time
+from functools import partial
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.answers import NEVER, run_number
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
 TICK = 0.02
 """Seconds between two looks at how late the loop is."""
+BURST = 0.01
+"""Seconds a callback may keep the loop."""
+LENGTHS = (5, 20, 60)
+"""Seconds the runs last whose delay is measured in real time."""
 
 
 class Lag:
@@ -50,6 +57,7 @@ class Waiting:
         self._client = chosen
         self._tasks: list[asyncio.Task[None]] = []
         self._serial = 0
+        self.delays: list[tuple[float, float]] = []
         self.lag = Lag()
 
     async def begin(self, count: int, interval: float, age: float, end: Callable[[int], float]) -> None:
@@ -59,8 +67,15 @@ class Waiting:
             await asyncio.sleep(0)
             serial = self._serial
             self._serial += 1
-            number = run_number(end(serial), serial)
-            self._tasks.append(asyncio.create_task(self._client.wait(number, interval, age)))
+            self._tasks.append(asyncio.create_task(self._wait(end(serial), serial, interval, age)))
+
+    def again_from_the_first(self) -> None:
+        """The next waits are for the runs that were waited for first."""
+        self._serial = 0
+
+    async def _wait(self, end: float, serial: int, interval: float, age: float) -> None:
+        await self._client.wait(run_number(end, serial), interval, age)
+        self.delays.append((end, time.time() - end))
 
     @property
     def over(self) -> int:
@@ -113,16 +128,16 @@ async def memory(chosen: Client, count: int, interval: float, settle: float) -> 
 
 
 async def crowd(chosen: Client, count: int, interval: float) -> dict[str, Any]:
-    """A restarted triggerer: so many old runs at once, each of which ends at some moment of the next interval."""
-    ends_from = time.time() + interval / 3
+    """A restarted triggerer: so many old runs at once, each of which ends somewhere in the next interval but one."""
+    ends_from = time.time() + interval * 1.2
     waiting = Waiting(chosen)
     _mark("begin")
     began, cpu = time.monotonic(), time.process_time()
     await waiting.begin(count, interval, 3600.0, lambda _: ends_from + random.uniform(0.0, interval))
     created = time.monotonic() - began
-    # Everybody looks at least once in each interval, so all have been told after two and a third; some air above.
-    patience = interval * 2.5 + 20
-    while waiting.over < count and time.monotonic() - began < patience:  # noqa: ASYNC110
+    # Everybody looks at least once in each interval, so all have been told after three and a fifth; some air above.
+    patience = interval * 3.2 + 20
+    while waiting.over < count and time.monotonic() - began < patience:  # noqa: ASYNC110 - seen from outside the waits
         await asyncio.sleep(0.25)
     cpu, took = time.process_time() - cpu, time.monotonic() - began
     _mark("end")
@@ -134,13 +149,60 @@ async def sharing(chosen: Client, count: int, distinct: int, interval: float, se
     """Requests of so many waits for so few runs."""
     waiting = Waiting(chosen)
     for _ in range(count // distinct):
-        waiting._serial = 0
+        waiting.again_from_the_first()
         await waiting.begin(distinct, interval, 3600.0, lambda _: NEVER)
     await asyncio.sleep(5.0 + interval)
     _mark("begin")
     await asyncio.sleep(seconds)
     _mark("end")
     return {"seconds": seconds, **(await waiting.finish())}
+
+
+async def bursts(chosen: Client, count: int, interval: float, seconds: float) -> dict[str, Any]:
+    """How often a callback kept the loop for more than 10 ms, by asyncio's own debug mode, the beginning included.
+
+    The wall clock tells, so whatever else runs on the machine counts too: it is to be read beside another client's.
+    """
+    slow: list[str] = []
+
+    class Hearing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "took" in record.getMessage():
+                slow.append(record.getMessage())
+
+    logging.getLogger("asyncio").addHandler(Hearing())
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = BURST
+    waiting = Waiting(chosen)
+    await waiting.begin(count, interval, 3600.0, lambda _: NEVER)
+    await asyncio.sleep(seconds)
+    loop.set_debug(False)
+    for message in slow[:5]:
+        print(message[:300], file=sys.stderr)
+    return {"bursts": len(slow), **(await waiting.finish())}
+
+
+async def delays(chosen: Client, count: int, longest: float) -> dict[str, Any]:
+    """How long after its end a run is told, with everybody's default interval; `count` runs of each length."""
+    waiting = Waiting(chosen)
+    begun = time.time()
+    lengths = [length for length in LENGTHS if length <= longest]
+    for length in lengths:
+        spread = [begun + length * (0.9 + 0.2 * at / count) for at in range(count)]
+        await waiting.begin(count, chosen.interval, 0.0, partial(_end_of, spread))
+    found = await waiting.finish(patience=longest * 1.1 + 2 * chosen.interval)
+    by_length = {
+        str(length): [delay for end, delay in waiting.delays if 0.85 < (end - begun) / length < 1.15]
+        for length in lengths
+    }
+    means = {length: mean(some) for length, some in by_length.items() if some}
+    worst = {length: max(some) for length, some in by_length.items() if some}
+    return {"mean": means, "worst": worst, **found}
+
+
+def _end_of(ends: list[float], serial: int) -> float:
+    return ends[serial % len(ends)]
 
 
 def _mark(name: str) -> None:
@@ -159,7 +221,14 @@ def main() -> None:
     # As long-lived processes do: what is there before the work begins is not looked through again and again.
     gc.collect()
     gc.freeze()
-    measure: Any = {"polling": polling, "memory": memory, "crowd": crowd, "sharing": sharing}[measurement]
+    measure: Any = {
+        "polling": polling,
+        "memory": memory,
+        "crowd": crowd,
+        "sharing": sharing,
+        "bursts": bursts,
+        "delays": delays,
+    }[measurement]
     print(json.dumps({"found": asyncio.run(measure(chosen, **numbers))}), flush=True)
 
 
