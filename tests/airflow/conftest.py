@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ DAGS = Path(__file__).parent / "dags"
 SCENARIO = [pytest.mark.airflow, pytest.mark.timeout(1200, method="signal")]
 UNTIL_TOLD = Life(running=None)
 """Of runs that go on until the scenario ends them."""
+LINEAGE = "lineage.jsonl"
+"""The file in Airflow's home to which OpenLineage writes."""
 XCOMS_AT_START = {"return_value", "run_key", "project_id", "job_id", "run_url"}
 XCOMS_AT_END = {"status", "created_at", "scheduling_at", "starting_at", "running_at", "finished_at"}
 """What the README promises: the first before the first look at the run, the others once it is over."""
@@ -86,12 +89,16 @@ def airflow(
         # The files do not change; what is not parsed again leaves its time to the tasks.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         "SCENARIO_LITERAL": secrets.literal,
+        # Of use only where OpenLineage's provider is installed, which is no dependency.
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+            {"type": "file", "log_file_path": str(folder / "airflow" / LINEAGE), "append": True}
+        ),
     }
     standalone = [sys.executable, "-m", "airflow", "standalone"]
     with _ended_by_signals(), running(standalone, environment, folder / "standalone.log") as up:
         deployment = Deployment(ports[0], folder / "airflow", environment, up)
         wait_until(deployment.is_healthy, "Airflow", 300, up)
-        names = {"everyday", "killed", "ended", "daily", "troubled", "asked"}
+        names = {"everyday", "told", "killed", "ended", "daily", "troubled", "asked"}
         wait_until(lambda: deployment.has_dags(names), "the DAGs", 120, up)
         for name, fields in _connections(cml, secrets).items():
             deployment.post("connections", {"connection_id": name, **fields})
