@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.configuration import conf
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
     from airflow.sdk import Connection as Connection  # noqa: PLC0414 - said to mypy: for others, as a type
     from airflow.sdk import Context as Context  # noqa: PLC0414
@@ -89,6 +91,7 @@ __all__ = [
     "airflow_base_url",
     "conf",
     "context_to_airflow_vars",
+    "first_poke",
     "is_asset",
     "is_mapped",
     "mask_secret",
@@ -105,6 +108,19 @@ def __getattr__(name: str) -> Any:
     from airflow.triggers import base  # noqa: PLC0415 - see above
 
     return getattr(base, name, base.BaseTrigger)  # 2.11 has no watchers, but may import the module
+
+
+def first_poke(context: Context) -> datetime | None:
+    """When a rescheduled sensor looked first, from which Airflow counts its timeout; None while it never was."""
+    ti: Any = context["ti"]
+    found: datetime | None
+    if hasattr(ti, "get_first_reschedule_date"):  # 3.0+
+        found = ti.get_first_reschedule_date(context)
+    else:
+        base: Any = import_module("airflow.sensors.base")
+        first_try = (ti.max_tries or 0) - (context["task"].retries or 0) + 1
+        found = base._orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)  # noqa: SLF001 - 2.11
+    return found
 
 
 def mask_secret(secret: str) -> None:

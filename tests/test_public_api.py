@@ -20,6 +20,7 @@ from airflow_provider_cml.links.cml import RUN_URL, CmlJobRunLink
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.retry_policy import cml_retry_policy
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
+from airflow_provider_cml.triggers.chain import CmlJobChainTrigger
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 from airflow_provider_cml.triggers.event import CmlJobRunEventTrigger
 from tests.airflow_side import connections, context_of, job, log, quick, run_task
@@ -40,20 +41,22 @@ CALLS = {
     ),
     CmlJobRunSensor: (
         "*, project, job, run_id=None, run_key=None, since=None, cml_conn_id='cml_default', deferrable=False, "
-        "poll_interval=None, follow_retries=False, explain_failure=True, **kwargs"
+        "poll_interval=None, follow_retries=False, explain_failure=True, follow_children=False, **kwargs"
     ),
     CmlHook: "cml_conn_id='cml_default', **kwargs",
     cml_retry_policy: "unanswered_delay=datetime.timedelta(seconds=300)",
     # Stored with every deferred task: a task that sleeps through an upgrade is woken by these names.
     CmlJobRunTrigger: (
-        "cml_conn_id, watched, poll_interval=30.0, run_key=None, since=None, cancel_on_kill=False, follow_retries=False"
+        "cml_conn_id, watched, poll_interval=30.0, run_key=None, since=None, cancel_on_kill=False, "
+        "follow_retries=False, looked_at=None"
     ),
     CmlJobFreeTrigger: "cml_conn_id, watched, poll_interval, date, map_index, name, gap=0.0",
+    CmlJobChainTrigger: "cml_conn_id, watched, poll_interval",
     # Stored with every watched asset.
     CmlJobRunEventTrigger: "project, job, statuses=None, cml_conn_id='cml_default', poll_interval=30.0",
 }
 
-STORED = (CmlJobRunTrigger, CmlJobFreeTrigger, CmlJobRunEventTrigger)
+STORED = (CmlJobRunTrigger, CmlJobFreeTrigger, CmlJobChainTrigger, CmlJobRunEventTrigger)
 """Triggers Airflow's database names by their paths."""
 
 QUESTIONS = {
@@ -215,6 +218,7 @@ def test_names_that_others_store() -> None:
     assert [
         "airflow_provider_cml.triggers.cml.CmlJobRunTrigger",
         "airflow_provider_cml.triggers.cml.CmlJobFreeTrigger",
+        "airflow_provider_cml.triggers.chain.CmlJobChainTrigger",
         "airflow_provider_cml.triggers.event.CmlJobRunEventTrigger",
     ] == paths
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml import __version__, events
-from airflow_provider_cml.api.conversations import posting, reason, starting, succession, waiting
+from airflow_provider_cml.api.conversations import chain, posting, reason, starting, succession, waiting
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.connection import FORM
 from airflow_provider_cml.emulator import Life
@@ -117,6 +117,7 @@ def test_times_of_a_run() -> None:
         ("Run a job", "in a status nobody knows, for half an hour", waiting.UNKNOWN_BOUND == 1800),
         ("Run a job", "could not be asked for ten minutes", waiting.POLL_PATIENCE == 600),
         ("Run a job", "waits five minutes before a", timedelta(minutes=5) == UNANSWERED_DELAY),
+        ("Wait for a run", "within five minutes fails the sensor", chain.CHILD_WITHIN == 300),
         ("Start a DAG when a run ends", "after ten minutes at the latest", watcher.LONGEST_GAP == 600),
         ("Backfills", "one request in each gap (5 s", starting.BUSY_GAP == 5),
         ("CML's own retries", "three minutes more", succession.LATENESS == 180),

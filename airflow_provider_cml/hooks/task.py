@@ -7,6 +7,7 @@ happen around it while a process is being killed.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
@@ -18,6 +19,7 @@ from airflow_provider_cml.hooks.cml import CmlHook
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_cml.api.conversations.chain import Chain
     from airflow_provider_cml.api.conversations.finding import JobIds
     from airflow_provider_cml.api.conversations.start import Busy, Start, Started
     from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
@@ -47,6 +49,10 @@ class CmlTaskHook(CmlHook):
     def look_in_passing(self, ids: JobIds, run_id: str) -> JobRun:
         """The run as it is now, by one request that is not repeated."""
         return self._perform(v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=0))
+
+    def look_at_chain(self, chain: Chain) -> None:
+        """See how far the child jobs below a run have come; once, that is."""
+        self._perform(chain.look(datetime.now(UTC)))
 
     def watch_job_run(self, target: Target, pace: Pace) -> Outcome:
         """Wait until the run that is meant is over; every ending is a value."""
@@ -98,7 +104,7 @@ class CmlTaskHook(CmlHook):
     def jobs_url(self, project_id: str) -> str:
         """The address of the project's jobs page. API v2 gives none of a run or job, and not the number in theirs."""
         project = self._perform(v2.get_project(project_id, patience=0))
-        return f"{self.endpoint.base_url}/{project.owner}/{project.slug}/jobs"
+        return self.endpoint.jobs_url(project.owner, project.slug)
 
     def retries_itself(self, ids: JobIds) -> bool:
         """Whether CML's own Job Retry is on for a job. One look, of use for a warning only: False where it fails."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.succession import may_be_made_again
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Target
-from airflow_provider_cml.api.errors import CmlError, CmlInputError
+from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -27,15 +27,16 @@ from airflow_provider_cml.failures import (
     failure_of,
     read_event,
 )
-from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained
-from airflow_provider_cml.sensors.since import moment_of
+from airflow_provider_cml.sensors.chain import ChainWatch, sleep_below
+from airflow_provider_cml.sensors.target import connect, find_target
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.compat import Context
+    from airflow_provider_cml.hooks.task import CmlTaskHook
     from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 
 _SOFT = (AirflowSensorTimeout, CmlRunFailedError, CmlRunStoppedError, CmlRunSkippedError)
@@ -62,10 +63,11 @@ class JobRunWatch:
         self._hook: CmlTaskHook | None = None
         self._target: Target | None = None
         self._seen = ""
+        self._chain: ChainWatch | None = None
 
     def look(self, context: Context) -> str | None:
         """One look; the run's id if it succeeded, None if it goes on, otherwise the task's error."""
-        run = self._look(context)
+        run = self._chain.top if self._chain else self._look(context)
         if run is not None and self.task.follow_retries and may_be_made_again(run):
             run = None if self.task.deferrable else self._last_retry(run)
         if run is None or not run.status.is_over:
@@ -79,7 +81,9 @@ class JobRunWatch:
         found = self.look(context)
         if found is not None:
             return found
-        since = self._find_target().since
+        if self._chain is not None:
+            sleep_below(task, self._chain.top, self._watched(deadline))
+        since, looked_at = self._find_target().since, self._find_target().looked_at
         task.defer(
             trigger=CmlJobRunTrigger(
                 task.cml_conn_id,
@@ -88,6 +92,7 @@ class JobRunWatch:
                 run_key=task.run_key,
                 since=since.isoformat() if since else None,
                 follow_retries=task.follow_retries,
+                looked_at=looked_at.isoformat() if looked_at else None,
             ),
             method_name="execute_complete",
             timeout=events.backstop(task.timeout),
@@ -97,7 +102,11 @@ class JobRunWatch:
 
     def wake(self, context: Context, event: dict[str, Any]) -> str:
         """What the triggerer saw: the run's id, or the task's error."""
-        return self._end(context, *read_event(event))
+        outcome, watched = read_event(event)
+        found = self._end(context, outcome, watched)
+        if found is None and outcome.run is not None:
+            sleep_below(self.task, outcome.run, watched)
+        return found or watched.run_id
 
     def judge(self, error: Exception) -> None:
         """Raise what the task ends in, where that differs from what Airflow's base class makes of it."""
@@ -110,7 +119,7 @@ class JobRunWatch:
     def _look(self, context: Context) -> JobRun | None:
         is_first_try = context["ti"].try_number <= 1
         try:
-            target = self._find_target()
+            target = self._find_target(context)
             run = self._connect().look_at_job_run(target)
         except CmlError as error:
             raise failure_of(error, is_first_try=is_first_try) from error
@@ -120,11 +129,11 @@ class JobRunWatch:
             self._seen = seen
         return run
 
-    def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str:
+    def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
         try:
             return self._conclude(context, outcome, watched)
         except (CmlTaskError, CmlTaskFailError) as error:
-            if self.task.explain_failure:
+            if self.task.explain_failure and self._chain is None:
                 explained(error, self.task, self._connect(), outcome)
             raise
 
@@ -135,7 +144,7 @@ class JobRunWatch:
         except CmlError as error:
             raise failure_of(error, is_first_try=False) from error
 
-    def _conclude(self, context: Context, outcome: Outcome, watched: events.Watched) -> str:
+    def _conclude(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
         if outcome.ending is Ending.TIMED_OUT:
             raise AirflowSensorTimeout(outcome.message)
         error = failure(outcome, watched)
@@ -143,6 +152,10 @@ class JobRunWatch:
             raise error
         if outcome.run is None:
             return watched.run_id
+        if self.task.follow_children:
+            self._chain = self._chain or ChainWatch(self.task, self._connect(), watched, outcome.run)
+            if not self._chain.look(context):
+                return None
         tell_outlets(self.task, context, run_facts(watched, outcome.run))
         return outcome.run.id
 
@@ -164,25 +177,13 @@ class JobRunWatch:
 
     def _connect(self) -> CmlTaskHook:
         if self._hook is None:
-            self._hook = CmlTaskHook(self.task.cml_conn_id)
-            if self._hook.is_v1:
-                message = (
-                    f"cml_conn_id: connection {self.task.cml_conn_id!r} is for API v1, which shows no runs. Give the "
-                    f"sensor a connection for API v2; it finds a run that v1 started by its run_key."
-                )
-                raise CmlInputError(message)
+            self._hook = connect(self.task.cml_conn_id)
         return self._hook
 
-    def _find_target(self) -> Target:
+    def _find_target(self, context: Context | None = None) -> Target:
         """Which run is meant; names are looked up once."""
         if self._target is None:
-            given = [name for name in ("run_id", "run_key", "since") if getattr(self.task, name) not in (None, "")]
-            if len(given) != 1:
-                message = f"run_id, run_key, since: give exactly one of them, not {' and '.join(given) or 'none'}."
-                raise CmlInputError(message)
-            since = moment_of(self.task.since) if given == ["since"] else None
-            ids = self._connect().find_job_ids(str(self.task.project), str(self.task.job))
-            self._target = Target(ids, self.task.run_id or None, self.task.run_key or None, since)
+            self._target = find_target(self.task, self._connect, context)
         return self._target
 
     def _watched(self, deadline: float | None = None) -> events.Watched:

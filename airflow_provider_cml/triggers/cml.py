@@ -85,6 +85,7 @@ class CmlJobRunTrigger(_CmlTrigger):
     :param since: wait for the newest run created at or after this moment (ISO 8601), likewise.
     :param cancel_on_kill: stop the run when a user marks or clears the deferred task (Airflow 3.3+).
     :param follow_retries: of a run that ended badly, go on to the one CML's own Job Retry makes of it.
+    :param looked_at: with `since`, when the task looked first (ISO 8601): later runs do not change the answer.
     """
 
     def __init__(
@@ -96,12 +97,14 @@ class CmlJobRunTrigger(_CmlTrigger):
         since: str | None = None,
         cancel_on_kill: bool = False,
         follow_retries: bool = False,
+        looked_at: str | None = None,
     ) -> None:
         super().__init__(cml_conn_id, watched, poll_interval)
         self.run_key = run_key
         self.since = since
         self.cancel_on_kill = cancel_on_kill
         self.follow_retries = follow_retries
+        self.looked_at = looked_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for Airflow's database."""
@@ -113,6 +116,7 @@ class CmlJobRunTrigger(_CmlTrigger):
                 "since": self.since,
                 "cancel_on_kill": self.cancel_on_kill,
                 "follow_retries": self.follow_retries,
+                "looked_at": self.looked_at,
             },
         )
 
@@ -122,6 +126,7 @@ class CmlJobRunTrigger(_CmlTrigger):
             run_id=watched.run_id or None,
             run_key=self.run_key,
             since=datetime.fromisoformat(self.since) if self.since else None,
+            looked_at=datetime.fromisoformat(self.looked_at) if self.looked_at else None,
         )
 
         def watch() -> Exchange[JobRun]:

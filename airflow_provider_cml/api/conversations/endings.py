@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations.finding import check_token
 from airflow_provider_cml.api.conversations.history import LISTED_WITHIN
-from airflow_provider_cml.api.errors import CmlNotFoundError, CmlProtocolError
+from airflow_provider_cml.api.errors import CmlNotFoundError
 from airflow_provider_cml.api.wire import note
 
 if TYPE_CHECKING:
@@ -136,10 +137,7 @@ def _entries(ids: JobIds, cursor: Cursor | None, patience: float, max_age: float
                 warning=True,
             )
             return entries
-        if token in seen:
-            message = "CML answered a list of runs whose pages repeat: the same page token came twice."
-            raise CmlProtocolError(message)
-        seen.add(token)
+        check_token(token, seen)
 
 
 def _is_deep_enough(entries: list[JobRun], cursor: Cursor | None) -> bool:

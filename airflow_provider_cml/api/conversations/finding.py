@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ID = re.compile(r"[a-z0-9]{4}(-[a-z0-9]{4}){3}")
+DEEPEST = 1000
+"""Entries of a job's history that are read at most to find a run since a moment."""
 SINGLE_LOOKS = 10
 """Runs that are asked one by one where a list shows no environments."""
 PAGES_AT_MOST = 1000
@@ -163,21 +165,37 @@ def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0, max_age: 
 
 
 def find_newest_job_run(
-    ids: JobIds, since: datetime, patience: float = 30.0, max_age: float = 0.0
+    ids: JobIds,
+    since: datetime,
+    patience: float = 30.0,
+    max_age: float = 0.0,
+    looked_at: datetime | None = None,
 ) -> Exchange[JobRun | None]:
-    """The newest run created at or after `since` that was not skipped, or None."""
-    for run in (yield from newest_runs(ids, patience, max_age)):
-        if run.created_at is not None and run.created_at >= since and run.status.is_executed:
-            return run
-    return None
+    """The newest run created at or after `since` that was not skipped, or None.
+
+    :param looked_at: when somebody looked first. The answer is the one that was right then, or the first there was
+        after that, so that who looks again, in another process too, is told the same however many runs there are by
+        now. None: the newest of all.
+    """
+    found: JobRun | None = None
+    for run in (yield from newest_runs(ids, patience, max_age, since if looked_at else None)):
+        if run.created_at is None or run.created_at < since or not run.status.is_executed:
+            continue
+        found = run
+        if looked_at is None or run.created_at <= looked_at:
+            break
+    return found
 
 
-def newest_runs(ids: JobIds, patience: float, max_age: float) -> Exchange[list[JobRun]]:
-    """The newest runs, a hundred at least if there are so many, however small CML makes its pages."""
+def newest_runs(ids: JobIds, patience: float, max_age: float, since: datetime | None = None) -> Exchange[list[JobRun]]:
+    """The newest runs, a hundred at least if there are so many, however small CML makes its pages.
+
+    :param since: read on to the first that is older, `DEEPEST` entries at most.
+    """
     runs: list[JobRun] = []
     token = ""
     seen = {token}
-    while len(runs) < v2.PAGE_SIZE:
+    while len(runs) < v2.PAGE_SIZE or (since and len(runs) < DEEPEST and (runs[-1].created_at or since) >= since):
         page = yield from v2.list_job_runs(
             ids.project_id, ids.job_id, page_token=token, patience=patience, max_age=max_age
         )

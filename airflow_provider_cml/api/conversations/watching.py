@@ -61,6 +61,8 @@ class Target:
     run_id: str | None = None
     run_key: str | None = None
     since: datetime | None = None
+    looked_at: datetime | None = None
+    """With `since`: when this was asked first; a run that came later does not change the answer."""
 
     def __str__(self) -> str:
         """The target in words, for messages."""
@@ -90,7 +92,7 @@ def look(target: Target, max_age: float = 0.0) -> Exchange[JobRun | None]:
     if target.run_key is not None:
         return (yield from find_job_run_by_key(target.ids, target.run_key, POLL_PATIENCE, max_age))
     if target.since is not None:
-        return (yield from find_newest_job_run(target.ids, target.since, POLL_PATIENCE, max_age))
+        return (yield from find_newest_job_run(target.ids, target.since, POLL_PATIENCE, max_age, target.looked_at))
     return None
 
 

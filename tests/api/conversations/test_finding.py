@@ -419,3 +419,37 @@ def test_find_newest_job_run(since: float, expected: str | None) -> None:
     found = paper.player.play(find_newest_job_run(IDS, moment))
 
     assert expected == (None if found is None else names[found.id])
+
+
+@pytest.mark.parametrize(
+    ("looked", "expected"), [(-150.0, "first"), (-100.0, "first"), (-99.0, "first"), (-20.0, "second"), (0.0, "second")]
+)
+@pytest.mark.parametrize("page_size", [1, 100])
+def test_answer_stays_that_of_the_first_look(looked: float, expected: str, page_size: int) -> None:
+    """The newest there was then, or the first there was after; later runs and refusals change nothing."""
+    paper = PaperJob(page_size=page_size)
+    paper.add("succeeded", age=5000)
+    names = {paper.add("succeeded", age=100): "first", paper.add("succeeded", age=20): "second"}
+    paper.add("skipped", age=10)
+    now = EPOCH + timedelta(seconds=paper.player.now)
+
+    found = paper.player.play(
+        find_newest_job_run(IDS, now - timedelta(seconds=1000), looked_at=now + timedelta(seconds=looked))
+    )
+
+    assert found is not None
+    assert names[found.id] == expected
+
+
+def test_first_run_since_then_is_found_below_many_refusals() -> None:
+    """However many entries stand above it, page after page."""
+    paper = PaperJob()
+    meant = paper.add("running", age=5000)
+    for number in range(250):
+        paper.add("skipped", age=4000 - number)
+    moment = EPOCH + timedelta(seconds=paper.player.now - 6000)
+
+    found = paper.player.play(find_newest_job_run(IDS, moment, looked_at=moment))
+
+    assert found is not None
+    assert found.id == meant

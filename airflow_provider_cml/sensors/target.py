@@ -1,0 +1,55 @@
+"""Which run a sensor means, and in which workspace it is.
+
+The law: exactly one of `run_id`, `run_key` and `since` tells it; what cannot be meant is refused before CML is asked.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_cml.api.conversations.watching import Target
+from airflow_provider_cml.api.errors import CmlInputError
+from airflow_provider_cml.compat import first_poke
+from airflow_provider_cml.hooks.task import CmlTaskHook
+from airflow_provider_cml.sensors.since import moment_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_cml.compat import Context
+    from airflow_provider_cml.sensors.cml import CmlJobRunSensor
+
+
+def connect(conn_id: str) -> CmlTaskHook:
+    """The hook to a workspace that shows its runs.
+
+    :raises CmlInputError: the connection is for API v1.
+    """
+    hook = CmlTaskHook(conn_id)
+    if hook.is_v1:
+        message = (
+            f"cml_conn_id: connection {conn_id!r} is for API v1, which shows no runs. Give the "
+            f"sensor a connection for API v2; it finds a run that v1 started by its run_key."
+        )
+        raise CmlInputError(message)
+    return hook
+
+
+def find_target(task: CmlJobRunSensor, hook: Callable[[], CmlTaskHook], context: Context | None) -> Target:
+    """The run a sensor means, its job by ids.
+
+    Asked for the newest since a moment, a sensor keeps to the answer of its first look, wherever it goes on: a run that
+    comes later is another one's business. For one that is rescheduled Airflow knows when that look was.
+    """
+    given = [name for name in ("run_id", "run_key", "since") if getattr(task, name) not in (None, "")]
+    if len(given) != 1:
+        message = f"run_id, run_key, since: give exactly one of them, not {' and '.join(given) or 'none'}."
+        raise CmlInputError(message)
+    if given != ["since"]:
+        ids = hook().find_job_ids(str(task.project), str(task.job))
+        return Target(ids, task.run_id or None, task.run_key or None)
+    since = moment_of(task.since)
+    ids = hook().find_job_ids(str(task.project), str(task.job))
+    looked_at = first_poke(context) if task.reschedule and context is not None else None
+    return Target(ids, since=since, looked_at=looked_at or datetime.now(UTC))
