@@ -46,7 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="a few tasks, every kind of trouble once")
     parser.add_argument("--keep", action="store_true", help="leave the folder with all logs")
     options = parser.parse_args()
-    sizes = (4, 4, 4, 5.0, 330.0) if options.short else (10, 20, 5, 16.0, 5400.0)
+    sizes = (4, 4, 4, 5.0, 900.0) if options.short else (10, 20, 5, 16.0, 5400.0)
     options.jobs, options.dates, options.at_once, options.gap, options.budget = sizes
     return options
 

@@ -57,7 +57,7 @@ class Deployment:
         }
         if broker is not None:
             environment["AIRFLOW__CELERY__BROKER_URL"] = broker
-            environment["AIRFLOW__CELERY__RESULT_BACKEND"] = f"db+postgresql://{database}"
+            environment["AIRFLOW__CELERY__RESULT_BACKEND"] = f"db+postgresql+psycopg2://{database}"
         self.environment = environment
         self.parts: dict[str, Part] = parts_of(executor, environment, folder)
         self.rest = Airflow(ports[0])

@@ -27,14 +27,14 @@ _ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
 
 
 def programs() -> Path:
-    """Where the server's programs are."""
-    if (PROGRAMS / "initdb").exists():
-        return PROGRAMS
-    found = shutil.which("initdb")
-    if found is None:
-        message = f"PostgreSQL is missing: no initdb in {PROGRAMS} or PATH (Debian package postgresql-15)"
-        raise DemoError(message)
-    return Path(found).parent
+    """Where the server's programs are: Debian's 15, else any newer one, else what PATH has."""
+    newer = sorted(PROGRAMS.parents[1].glob("*/bin/initdb"), key=lambda path: path.parts)
+    in_path = shutil.which("initdb")
+    for found in (PROGRAMS / "initdb", *newer[-1:], *([Path(in_path)] if in_path else [])):
+        if found.exists():
+            return found.parent
+    message = f"PostgreSQL is missing: no initdb in {PROGRAMS} or PATH (Debian package postgresql-15)"
+    raise DemoError(message)
 
 
 @contextlib.contextmanager
