@@ -208,7 +208,7 @@ REMOVALS = (
         "`soft_fail` skips whatever Airflow's base class skips in that mode",
         "        if verdict is not error:\n            raise verdict from verdict.__cause__\n",
         "",
-        f"{_SENSOR}::test_other_endings",
+        f"{_SENSOR}::test_event_that_cannot_be_read_is_no_success",
     ),
     Removal(
         15,
