@@ -20,7 +20,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.line import QUIET, Place
 from airflow_provider_cml.api.conversations.succession import follow_retries
-from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, stop_if_active
+from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, SHORTEST_SHARE, stop_if_active
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow, outcome_of
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.compat import task_state
@@ -174,9 +174,11 @@ class CmlJobRunTrigger(_CmlTrigger):
             poll_interval=self.poll_interval,
             timeout=events.seconds_to(watched.deadline),
             age=age,
-            # Spread: a restarted triggerer resumes thousands of these at the same moment.
-            first_gap=QUIET + random.uniform(0.0, min(max(age * AGE_SHARE, 1.0), self.poll_interval)),  # noqa: S311
+            first_gap=QUIET + random.uniform(0.0, spread),  # noqa: S311 - jitter
         )
+        # Spread: a restarted triggerer resumes thousands of these at the same moment. Over the shortest gap at most,
+        # so that the last first looks do not meet with the first second ones.
+        spread = SHORTEST_SHARE * min(max(age * AGE_SHARE, 1.0), self.poll_interval)
 
 
 class CmlJobFreeTrigger(_CmlTrigger):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
@@ -47,7 +46,7 @@ async def perform(conn_id: str, exchange: Callable[[], Exchange[T]], tell: Tell)
         async with shared.transport(endpoint) as transport:
             return await transport.perform(exchange(), tell)
     except CmlUnauthorizedError:
-        renewed = await shared.endpoint(conn_id, afresh=True)
+        renewed = await shared.endpoint(conn_id, refused=endpoint)
         if renewed.identity == endpoint.identity:
             raise
     async with shared.transport(renewed) as transport:
@@ -94,7 +93,7 @@ async def stand_in_line(
     try:
         await shared.queue(endpoint, ids).wait(place, poll_interval, patience, tell)
     except CmlUnauthorizedError:
-        renewed = await shared.endpoint(conn_id, afresh=True)
+        renewed = await shared.endpoint(conn_id, refused=endpoint)
         if renewed.identity == endpoint.identity:
             raise
         await shared.queue(renewed, ids).wait(place, poll_interval, patience, tell)
@@ -110,15 +109,20 @@ class _Shared:
         self._transports: dict[object, SharingTransport] = {}
         self._users: dict[object, int] = {}
 
-    async def endpoint(self, conn_id: str, *, afresh: bool = False) -> Endpoint:
-        """Where a connection points; looked up once for all triggers that ask within `CONNECTION_AGE`."""
-        asked_at = time.monotonic()
+    async def endpoint(self, conn_id: str, *, refused: Endpoint | None = None) -> Endpoint:
+        """Where a connection points; looked up once for all triggers that ask within `CONNECTION_AGE`.
+
+        :param refused: what CML has answered with a 401: looked up at once, unless somebody has seen a change already.
+        """
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
         async with self._reading.setdefault(conn_id, asyncio.Lock()):
-            known = self._endpoints.get(conn_id)
-            if known is not None and known[1] > asked_at - (0.0 if afresh else CONNECTION_AGE):
-                return known[0]
+            known, read_at = self._endpoints.get(conn_id, (None, 0.0))
+            is_new = refused is None or (known is not None and known.identity != refused.identity)
+            if known is not None and read_at > asked_at - (CONNECTION_AGE if is_new else 0.0):
+                return known
             endpoint = await CmlHook(conn_id).aread_endpoint()
-            self._endpoints[conn_id] = (endpoint, time.monotonic())
+            self._endpoints[conn_id] = (endpoint, clock())
             return endpoint
 
     @asynccontextmanager

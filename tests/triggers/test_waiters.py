@@ -96,7 +96,7 @@ def job(monkeypatch):
     monkeypatch.setattr(InMemory, "job", Job())
     monkeypatch.setattr(sharing, "SharingTransport", InMemory)
 
-    async def endpoint(self, conn_id, *, afresh=False):
+    async def endpoint(self, conn_id, *, refused=None):
         return Endpoint("https://cml.example", key=f"key of {conn_id}")
 
     monkeypatch.setattr(sharing._Shared, "endpoint", endpoint)
