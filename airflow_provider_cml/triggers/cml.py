@@ -170,15 +170,15 @@ class CmlJobRunTrigger(_CmlTrigger):
 
     def _pace(self, watched: events.Watched) -> Pace:
         age = max(time.time() - watched.began, 0.0) if watched.began else 0.0
+        # Spread: a restarted triggerer resumes thousands of these at the same moment. Over the shortest gap at most,
+        # so that the last first looks do not meet with the first second ones.
+        spread = SHORTEST_SHARE * min(max(age * AGE_SHARE, 1.0), self.poll_interval)
         return Pace(
             poll_interval=self.poll_interval,
             timeout=events.seconds_to(watched.deadline),
             age=age,
             first_gap=QUIET + random.uniform(0.0, spread),  # noqa: S311 - jitter
         )
-        # Spread: a restarted triggerer resumes thousands of these at the same moment. Over the shortest gap at most,
-        # so that the last first looks do not meet with the first second ones.
-        spread = SHORTEST_SHARE * min(max(age * AGE_SHARE, 1.0), self.poll_interval)
 
 
 class CmlJobFreeTrigger(_CmlTrigger):
