@@ -188,6 +188,8 @@ def _moment(fields: dict[str, Any], name: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(found)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    # 0001-01-01 is what Go, in which CML is written, shows for a time that is not set; and nobody can reckon there.
+    return moment if 1970 <= moment.year < 9000 else None

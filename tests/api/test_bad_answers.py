@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import inspect
 import itertools
@@ -18,7 +19,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_cml.api import v1, v2
-from airflow_provider_cml.api.conversations import finding, starting, starting_v1, waiting, watching
+from airflow_provider_cml.api.conversations import (
+    endings,
+    finding,
+    starting,
+    starting_v1,
+    succession,
+    waiting,
+    watching,
+)
 from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.conversations.history import History
 from airflow_provider_cml.api.conversations.start import Start
@@ -27,10 +36,12 @@ from airflow_provider_cml.api.conversations.waiting import Wait
 from airflow_provider_cml.api.conversations.watching import Pace, Target
 from airflow_provider_cml.api.endpoint import Endpoint
 from airflow_provider_cml.api.errors import CmlError, CmlProtocolError
+from airflow_provider_cml.api.models import JobRun
 from airflow_provider_cml.api.run_key import RunKey
+from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.api.transports import BODY_LIMIT
 from airflow_provider_cml.api.wire import Request, Response
-from tests.api.answers import JOB_ID, KEY, MEBIBYTE, PROJECT_ID, answers, bodies, values
+from tests.api.answers import JOB_ID, KEY, MEBIBYTE, PROJECT_ID, TIMES, answers, bodies, values
 from tests.api.listening import Listener, answer, answering
 from tests.api.playing import Outcome, Player, document
 
@@ -44,6 +55,7 @@ assert OURS is not None
 NAMES = ("alice/risk-analysis", "nightly")
 SINCE = datetime(2026, 10, 1, tzinfo=UTC)
 PACE = Pace(timeout=900.0)
+FAILED = JobRun("r", PROJECT_ID, JOB_ID, JobRunStatus.FAILED, run_key=KEY, created_at=SINCE, echoes=True)
 
 EXCHANGES: dict[str, Callable[[], Exchange[Any]]] = {
     "v1.start_job": lambda: v1.start_job(*NAMES[0].split("/"), "208", {"A": "b"}),
@@ -67,6 +79,13 @@ EXCHANGES: dict[str, Callable[[], Exchange[Any]]] = {
     "finding.find_job_run_by_key": lambda: finding.find_job_run_by_key(IDS, KEY),
     "finding.find_newest_job_run": lambda: finding.find_newest_job_run(IDS, SINCE),
     "history.look": lambda: History(IDS).look(),
+    "finding.newest_runs": lambda: finding.newest_runs(IDS, 30.0, 0.0, SINCE),
+    "endings.look_for_endings": lambda: endings.look_for_endings(IDS, None),
+    "endings.look_for_endings since": lambda: endings.look_for_endings(IDS, endings.Cursor(SINCE, ("r",), {})),
+    "succession.find_successor": lambda: succession.find_successor(IDS, FAILED, {"r"}, 900.0, 30.0),
+    "succession.follow_retries": lambda: succession.follow_retries(Target(IDS, run_id="r"), PACE, print),
+    "succession.find_last_retry": lambda: succession.find_last_retry(IDS, FAILED, 900.0, 30.0),
+    "succession.watch_retries": lambda: succession.watch_retries(Target(IDS, run_id="r"), PACE, print),
     "starting.start_exactly_once": lambda: starting.start_exactly_once(Start(IDS, OURS, busy_timeout=900)),
     "starting_v1.start_job_when_free": lambda: starting_v1.start_job_when_free(
         LegacyStart("alice", "risk-analysis", "208", busy_timeout=900)
@@ -129,7 +148,14 @@ def test_what_is_found_can_be_stored(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["finding.find_project", "finding.find_job", "finding.find_newest_job_run", "history.look"]
+    "name",
+    [
+        "finding.find_project",
+        "finding.find_job",
+        "finding.find_newest_job_run",
+        "history.look",
+        "endings.look_for_endings",
+    ],
 )
 @pytest.mark.parametrize("items", [0, 1])
 def test_a_list_without_an_end(name: str, items: int) -> None:
@@ -150,6 +176,21 @@ def test_a_list_without_an_end(name: str, items: int) -> None:
             player.play(EXCHANGES[name]())
 
     assert len(player.requests) <= 2 * finding.PAGES_AT_MOST
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+@pytest.mark.parametrize("status", ["ENGINE_RUNNING", "ENGINE_FAILED", "ENGINE_SUCCEEDED"])
+def test_times_at_the_ends_of_the_calendar(name: str, status: str) -> None:
+    """Go's time of nothing, the last second of all, and what is no time: nobody reckons beyond them."""
+    for moment in TIMES:
+        fields = {"id": "r", "status": status, "created_at": moment, "finished_at": moment, "environment": "{}"}
+        tokens = itertools.cycle(["more", ""])
+        answer_of = {**fields, "job_runs": [fields]}
+        player = Player(lambda _: document({**answer_of, "next_page_token": next(tokens)}), latency=1.0)  # noqa: B023 - used at once
+        with contextlib.suppress(CmlError):
+            player.play(EXCHANGES[name]())
+
+        assert player.requests
 
 
 def test_a_list_too_long() -> None:

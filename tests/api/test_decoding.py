@@ -286,6 +286,8 @@ def test_a_noun_without_an_id_is_a_protocol_error(noun: str, fields: dict[str, A
         ("2026-10-03T10:07:48+02:00", datetime(2026, 10, 3, 8, 7, 48, tzinfo=UTC)),
         ("2026-10-03T08:07:48", datetime(2026, 10, 3, 8, 7, 48, tzinfo=UTC)),
         ("0001-01-01T00:00:00+14:00", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("9999-12-31T23:59:59Z", None),
         ("yesterday", None),
         ("", None),
         (None, None),
