@@ -5,14 +5,13 @@ The law: the newest place is tried first, so that no supported version warns; no
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
     from airflow.sdk import Connection as Connection  # noqa: PLC0414 - said to mypy: for others, as a type
     from airflow.sdk import Context as Context  # noqa: PLC0414
@@ -91,6 +90,7 @@ __all__ = [
     "airflow_base_url",
     "conf",
     "context_to_airflow_vars",
+    "count_time_anew",
     "first_poke",
     "is_asset",
     "is_mapped",
@@ -108,19 +108,6 @@ def __getattr__(name: str) -> Any:
     from airflow.triggers import base  # noqa: PLC0415 - see above
 
     return getattr(base, name, base.BaseTrigger)  # 2.11 has no watchers, but may import the module
-
-
-def first_poke(context: Context) -> datetime | None:
-    """When a rescheduled sensor looked first, from which Airflow counts its timeout; None while it never was."""
-    ti: Any = context["ti"]
-    found: datetime | None
-    if hasattr(ti, "get_first_reschedule_date"):  # 3.0+
-        found = ti.get_first_reschedule_date(context)
-    else:
-        base: Any = import_module("airflow.sensors.base")
-        first_try = (ti.max_tries or 0) - (context["task"].retries or 0) + 1
-        found = base._orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)  # noqa: SLF001 - 2.11
-    return found
 
 
 def mask_secret(secret: str) -> None:
@@ -159,6 +146,29 @@ async def task_state(ti: Any) -> str | None:
     answer: Any = await task_runner.SUPERVISOR_COMMS.asend(question)
     name = ti.task_id if ti.map_index is None or ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
     found: str | None = answer.task_states.get(ti.run_id, {}).get(name)
+    return found
+
+
+def count_time_anew(task: BaseOperator, context: Context) -> None:
+    """Give a task that has just woken all of its execution_timeout, as 3.x does.
+
+    2.11 counts from the start of the try and, if time is over, ends the task before any code of its own.
+    """
+    ti: Any = context["ti"]
+    if task.execution_timeout and getattr(ti, "next_method", None) and ti.start_date:
+        task.execution_timeout += datetime.now(UTC) - ti.start_date
+
+
+def first_poke(context: Context) -> datetime | None:
+    """When a rescheduled sensor looked first, from which Airflow counts its timeout; None while it never was."""
+    ti: Any = context["ti"]
+    found: datetime | None
+    if hasattr(ti, "get_first_reschedule_date"):  # 3.0+
+        found = ti.get_first_reschedule_date(context)
+    else:
+        base: Any = import_module("airflow.sensors.base")
+        first_try = (ti.max_tries or 0) - (context["task"].retries or 0) + 1
+        found = base._orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, first_try)  # noqa: SLF001 - 2.11
     return found
 
 

@@ -61,6 +61,11 @@ class Watched:
     tried: float = 0.0
 
     @property
+    def free_deadline(self) -> float | None:
+        """When a wait for the job to be free has to end: by its own deadline, or because the whole try's is over."""
+        return min((moment for moment in (self.busy_deadline, self.deadline) if moment is not None), default=None)
+
+    @property
     def ids(self) -> JobIds:
         """The job."""
         return JobIds(self.project_id, self.job_id)

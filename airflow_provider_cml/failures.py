@@ -11,6 +11,7 @@
     ├── CmlJobBusyFailError                     the job is busy, and the DAG author said not to wait
     ├── CmlStartFailError                       a start whose fate is unknown, or a newer try is at work
     └── CmlRefusedFailError                     CML refused, or what was given cannot be used
+    CmlSensorTimeout (AirflowSensorTimeout)     a sensor's own timeout; Airflow does not try again, as with all sensors
 
 The law: one table for operator and sensor in every mode. Each ending has words of its own, and the same words reach log
 and callbacks.
@@ -18,7 +19,9 @@ and callbacks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.watching import Ending
@@ -30,12 +33,17 @@ from airflow_provider_cml.api.errors import (
     CmlUnavailableError,
 )
 from airflow_provider_cml.api.states import JobRunStatus
-from airflow_provider_cml.compat import AirflowException, AirflowFailException
+from airflow_provider_cml.compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.conversations.watching import Outcome
     from airflow_provider_cml.api.errors import CmlError
+    from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.events import Watched
+
+
+TRIGGER_FAILURE = "Trigger failure"
+"""Airflow's word for a trigger that ended in an exception; its words for one that is late differ by version."""
 
 
 class _Facts:
@@ -92,6 +100,12 @@ class CmlStartFailError(CmlTaskFailError):
 class CmlRefusedFailError(CmlTaskFailError):
     """CML refused, or what the task was given cannot be used."""
 
+
+class CmlSensorTimeout(AirflowSensorTimeout, _Facts):
+    """The run was not over within the sensor's `timeout`, or was not there."""
+
+
+_Failure = TypeVar("_Failure", bound=CmlTaskError | CmlTaskFailError | CmlSensorTimeout)
 
 _KINDS: dict[Ending, type[CmlTaskError | CmlTaskFailError]] = {
     Ending.TIMED_OUT: CmlTimeoutError,
@@ -154,9 +168,19 @@ def read_event(event: object) -> tuple[Outcome, Watched]:
         raise CmlRefusedFailError(message) from error
 
 
-def with_facts(
-    error: CmlTaskError | CmlTaskFailError, watched: Watched, outcome: Outcome | None = None
-) -> CmlTaskError | CmlTaskFailError:
+def still(run: JobRun | None, watched: Watched, when: str) -> str:
+    """That a run was not over when its time was: which, its last status, its age.
+
+    The age is by CML's own word where there is one: an adopted run is older than this try.
+    """
+    was = f"still {run.word or run.status}" if run else "not known to be over"
+    created = run.created_at if run else None
+    seconds = (datetime.now(UTC) - created).total_seconds() if created else time.time() - watched.began
+    age = f"; it was {timedelta(seconds=max(round(seconds), 0))} old" if created or watched.began else ""
+    return f"Run {run.id if run else watched.run_id} of job {watched.job_id} was {was} {when}{age}."
+
+
+def with_facts(error: _Failure, watched: Watched, outcome: Outcome | None = None) -> _Failure:
     """The error, with what is known about its run."""
     run = outcome.run if outcome else None
     error.run_id = run.id if run else watched.run_id

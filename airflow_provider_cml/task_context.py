@@ -1,4 +1,4 @@
-"""What the running task tells about itself: its run key, and the variables every run is given.
+"""What the running task tells about itself: its run key, the variables every run is given, and its XComs.
 
 The law: facts from Airflow's database only. The key's meaning is `api.run_key`'s; here it is only filled in.
 """
@@ -17,7 +17,7 @@ from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.compat import airflow_base_url, conf, context_to_airflow_vars, mask_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from airflow_provider_cml.compat import BaseOperator
 
@@ -60,6 +60,19 @@ def run_key(context: Mapping[str, Any]) -> RunKey:
         try_number=ti.try_number,
         nonce=_PROCESS if start is None or start in dates else "",
     )
+
+
+def push(context: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Tell XCom."""
+    for name, value in values.items():
+        context["ti"].xcom_push(key=name, value=value)
+
+
+def pulled(context: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """What this try itself has told XCom under these names; "" for what it has not."""
+    ti = context["ti"]
+    index = -1 if ti.map_index is None else ti.map_index
+    return [str(ti.xcom_pull(task_ids=ti.task_id, key=name, map_indexes=index) or "") for name in names]
 
 
 def is_settled(task: BaseOperator, key: RunKey) -> bool:

@@ -9,6 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
@@ -27,7 +32,7 @@ from airflow_provider_cml.triggers import sharing
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_provider_cml.emulator import Emulator, Job, Project, Workspace
 
@@ -66,6 +71,10 @@ class TaskInstance:
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, -1 if self.map_index is None else self.map_index)
+        return self.pushed.get(key)
 
     def get_first_reschedule_date(self, context: Mapping[str, Any]) -> datetime | None:
         return self.first_poke
@@ -131,6 +140,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gaps and patience of hundredths of what they are."""
     monkeypatch.setattr(waiting, "SHORTEST_GAP", 0.05)
     monkeypatch.setattr(waiting, "STOP_GAP", 0.05)
+    monkeypatch.setattr(waiting, "STOP_PATIENCE", 0.5)
     monkeypatch.setattr(waiting, "POLL_PATIENCE", 0.4)
     monkeypatch.setattr(watching, "POLL_PATIENCE", 0.4)
     monkeypatch.setattr(history, "FIRST_PATIENCE", 0.2)
@@ -164,6 +174,36 @@ def set_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str = "cml_default"
     """Give Airflow a connection, through its environment."""
     text = json.dumps({"conn_type": "cml", **fields})
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", text)
+
+
+@contextmanager
+def execution_timeout_when(condition: Callable[[], object]) -> Iterator[None]:
+    """The context in which Airflow's task runner executes a task with an execution_timeout, which strikes then.
+
+    Not after so many seconds: on a slow machine they are over while a library is still being imported.
+    """
+    try:
+        module = import_module("airflow.sdk.execution_time.timeout")  # 3.1+
+    except ImportError:
+        module = import_module("airflow.utils.timeout")
+    is_over = threading.Event()
+
+    def strike() -> None:
+        deadline = time.monotonic() + 30
+        while not condition() and time.monotonic() < deadline and not is_over.is_set():
+            time.sleep(0.01)
+        is_over.wait(0.1)  # into whatever comes next
+        if not is_over.is_set():
+            os.kill(os.getpid(), signal.SIGALRM)
+
+    striker = threading.Thread(target=strike)
+    with module.timeout(60):
+        striker.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            striker.join()
 
 
 def end_active_run(workspace: Workspace, job: Job) -> None:

@@ -42,6 +42,7 @@ OF_NO_MODULE = {
     "test_provider.py": "the package as Airflow sees it",
     "test_example_dags.py": "example_dags/",
     "test_packaging.py": "wheel and sdist",
+    "test_endings.py": "how a task ends, in every mode",
     "test_public_api.py": "every name that others may rely on",
     "test_readme.py": "README.md",
     "test_secrets.py": "every secret, through all layers",

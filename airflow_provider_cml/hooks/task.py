@@ -6,12 +6,11 @@ happen around it while a process is being killed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations import reason, starting, starting_v1, succession, waiting, watching
+from airflow_provider_cml.api.conversations import finding, reason, starting, starting_v1, succession, waiting, watching
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.transports import Transport
 from airflow_provider_cml.hooks.cml import CmlHook
@@ -46,9 +45,18 @@ class CmlTaskHook(CmlHook):
         """The run that is meant, as it is now; None if there is none yet."""
         return self._perform(watching.look(target))
 
+    def look_by_key(self, ids: JobIds, key: RunKey) -> JobRun | None:
+        """The run of a start whose answer is out, if there is one yet; asked again for half a minute, not for ten."""
+        return self._perform(finding.find_job_run_by_key(ids, str(key)))
+
     def look_in_passing(self, ids: JobIds, run_id: str) -> JobRun:
         """The run as it is now, by one request that is not repeated."""
         return self._perform(v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=0))
+
+    def wait_until_clear(self, ids: JobIds, run_id: str, pace: Pace) -> JobRun:
+        """Wait while a run has a status nobody knows; see `waiting.wait_for_job_run` for what ends it."""
+        wait = waiting.Wait(ids, run_id, pace.poll_interval, pace.timeout, pace.age, pace.first_gap, until_clear=True)
+        return self._perform(waiting.wait_for_job_run(wait))
 
     def look_at_chain(self, chain: Chain) -> None:
         """See how far the child jobs below a run have come; once, that is."""
@@ -78,9 +86,9 @@ class CmlTaskHook(CmlHook):
         """
         if "endpoint" not in self.__dict__:
             return
-        transport = Transport(replace(self.endpoint, connect_timeout=KILL_SECONDS / 2))
+        transport = Transport(self.endpoint)
         try:
-            transport.perform(waiting.stop_in_passing(ids, key, run_id, KILL_SECONDS / 2), self._tell)
+            transport.perform(waiting.stop_in_passing(ids, key, run_id, KILL_SECONDS), self._tell)
         except CmlError as error:
             self.log.warning(
                 "A run may still be active in CML: stopping it got no good answer. %s Its key: %s", error, key

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.start import Busy, Origin, Start
@@ -18,28 +18,21 @@ from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowSkipException, AirflowTaskTimeout
-from airflow_provider_cml.failures import CmlJobBusyFailError, CmlTimeoutError, failure, failure_of, with_facts
+from airflow_provider_cml.failures import CmlJobBusyFailError, failure, failure_of, with_facts
 from airflow_provider_cml.links.cml import RUN_URL
+from airflow_provider_cml.operators.deadline import end_run, out_of_time, too_long_busy
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained, warn_of_memory
-from airflow_provider_cml.task_context import is_deployment_told, is_settled, line_date, run_key
+from airflow_provider_cml.task_context import is_deployment_told, is_settled, line_date, push, run_key
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow_provider_cml.api.conversations.start import Started
     from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.compat import Context
     from airflow_provider_cml.hooks.task import CmlTaskHook
     from airflow_provider_cml.operators.cml import CmlRunJobOperator
-
-
-def push(context: Context, values: Mapping[str, Any]) -> None:
-    """Tell XCom."""
-    for name, value in values.items():
-        context["ti"].xcom_push(key=name, value=value)
 
 
 class JobRunAttempt:
@@ -59,13 +52,16 @@ class JobRunAttempt:
         self.key = run_key(context)
         self.seen: JobRun | None = None
         self._sent: list[RunKey] = []
+        self._is_killed = False
 
     def run(self, variables: dict[str, str]) -> str:
         """Start or find the run, wait for it, and once more where CML or an earlier try took it away."""
         try:
             while True:
+                self._end_if_killed()
                 started = self._start(variables)
                 self._announce(started)
+                self._end_if_killed()
                 if not self.task.wait_for_completion:
                     tell_outlets(self.task, self.context, run_facts(self.watched, started.run))
                     return started.run.id
@@ -74,20 +70,38 @@ class JobRunAttempt:
         except CmlInterruptedError as error:
             raise failure_of(error, is_first_try=False) from error
         except AirflowTaskTimeout as error:
-            raise self._out_of_time() from error
+            return out_of_time(self, error)
 
     def go_on(self, outcome: Outcome) -> str:
         """Conclude from what the triggerer saw; start anew if it says nothing about this task."""
-        if self._is_over(outcome):
-            return self.watched.run_id
+        try:
+            if self._is_over(outcome):
+                return self.watched.run_id
+        except AirflowTaskTimeout as error:
+            return out_of_time(self, error)
         return self.run(given_variables(self.task, self.context))
 
     def kill(self) -> None:
         """Stop the run while the process is being killed; the wait, interrupted, ends by itself."""
+        self._is_killed = True
         self.hook.interrupt()
-        key = self._last_key()
+        self._stop_in_passing()
+
+    def _stop_in_passing(self) -> None:
+        key = self.last_key()
         if self.task.cancel_on_kill and key is not None:
             self.hook.stop_in_passing(self.watched.ids, key, self.watched.run_id)
+
+    def _end_if_killed(self) -> None:
+        """Airflow 3 goes on with a task it has told to end, until it kills it: nothing may be started then.
+
+        The answer to a start may have come after the kill; only now is the id of its run known.
+        """
+        if self._is_killed:
+            if self.watched.run_id:
+                self._stop_in_passing()
+            message = "The task was told to end."
+            raise CmlInterruptedError(message)
 
     # ---------------------------------------------------------------- start
 
@@ -105,7 +119,7 @@ class JobRunAttempt:
             wait_when_busy=waits,
             wait_elsewhere=waits and task.deferrable,
             refusals=watched.refusals,
-            busy_timeout=events.seconds_to(watched.busy_deadline),
+            busy_timeout=events.seconds_to(watched.free_deadline),
             poll_interval=task.poll_interval,
             settled=is_settled(task, self.key),
             waited=max(time.time() - watched.tried, 0.0) if watched.tried else 0.0,
@@ -122,7 +136,8 @@ class JobRunAttempt:
 
     def _stay_away(self, busy: Busy) -> NoReturn:
         """The job is busy: stand in line in the triggerer, or end the task as its author said."""
-        task, left = self.task, events.seconds_to(self.watched.busy_deadline)
+        task, left = self.task, events.seconds_to(self.watched.free_deadline)
+        self._end_if_killed()
         if task.deferrable and task.on_busy == "wait" and left != 0:
             task.log.info("Waiting in the triggerer: %s.", busy.reason)
             ti = self.context["ti"]
@@ -142,8 +157,9 @@ class JobRunAttempt:
         message = f"Job {task.job} of project {task.project} is busy: {busy.reason}."
         if task.on_busy == "skip":
             raise AirflowSkipException(message)
-        waited = f" It was waited for {task.busy_timeout:g} s (busy_timeout)." if task.on_busy == "wait" else ""
-        raise with_facts(CmlJobBusyFailError(message + waited), self.watched)
+        if task.on_busy == "wait":
+            raise too_long_busy(self.watched, message)
+        raise with_facts(CmlJobBusyFailError(message), self.watched)
 
     def _announce(self, started: Started) -> None:
         """Tell XCom and log which run is ours, before anything else can fail."""
@@ -190,11 +206,14 @@ class JobRunAttempt:
             return self.hook.watch_job_run(target, pace)
         try:
             run = self.hook.look_in_passing(self.watched.ids, self.watched.run_id)
+        except CmlInterruptedError:
+            raise
         except CmlError as error:
             task.log.warning("Could not look at the run before deferring: %s", error)
         else:
             if run.status.is_over and not self._is_followed(run):
                 return Outcome(Ending.OVER, run)
+        self._end_if_killed()
         task.defer(
             trigger=CmlJobRunTrigger(
                 task.cml_conn_id,
@@ -232,7 +251,7 @@ class JobRunAttempt:
         if error is not None and self._says_nothing(outcome):
             return False
         if outcome.ending is Ending.TIMED_OUT:
-            error = with_facts(CmlTimeoutError(f"{outcome.message} {self._stop()}"), self.watched, outcome)
+            run, error = end_run(self, run, "when the time of this try was over")
         if self.watched.losses:
             self._look_for_doubles()
         if error is not None:
@@ -260,33 +279,6 @@ class JobRunAttempt:
         self.watched = replace(self.watched, run_id="", run_key="", began=0.0, excluded=excluded)
         return True
 
-    def _out_of_time(self) -> CmlTimeoutError:
-        """Airflow's execution_timeout struck while the task was waiting here: stop the run, as `timeout` does."""
-        run_id, key = self.watched.run_id, self._last_key()
-        if run_id:
-            message = f"Run {run_id} was not over within execution_timeout. {self._stop()}"
-        elif key is not None:
-            self.hook.stop_in_passing(self.watched.ids, key, "")
-            message = (
-                f"execution_timeout struck while the answer to a start was out; a run may exist, with the key {key}"
-            )
-        else:
-            message = "execution_timeout struck before a run was started."
-        error = CmlTimeoutError(message)
-        with_facts(error, self.watched)
-        return error
-
-    def _stop(self) -> str:
-        """Stop the run and say what came of it."""
-        try:
-            run = self.hook.stop_and_confirm(self.watched.ids, self.watched.run_id)
-        except CmlError as error:
-            text = f"It could not be stopped and may still be active in CML. {error}"
-        else:
-            text = "It was stopped." if run.status.is_over else f"It was asked to stop and is {run.status}."
-        self.task.log.info("Run %s: %s", self.watched.run_id, text)
-        return text
-
     def _look_for_doubles(self) -> None:
         key = RunKey.parse(self.watched.run_key)
         if key is None:
@@ -296,6 +288,6 @@ class JobRunAttempt:
         except CmlError as error:
             self.task.log.warning("Could not look for a second run after a lost answer: %s", error)
 
-    def _last_key(self) -> RunKey | None:
+    def last_key(self) -> RunKey | None:
         """The key of the run, or of the start that is out."""
         return RunKey.parse(self.watched.run_key) or (self._sent[-1] if self._sent else None)

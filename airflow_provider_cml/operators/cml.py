@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cml.compat import BaseOperator, TaskDeferralTimeout, conf
+from airflow_provider_cml.compat import BaseOperator, TaskDeferralError, TaskDeferralTimeout, conf, count_time_anew
 from airflow_provider_cml.links.cml import CmlJobRunLink
 
 if TYPE_CHECKING:
@@ -119,15 +119,19 @@ class CmlRunJobOperator(BaseOperator):
 
         return execution.go_on_when_free(self, context, event)
 
+    def pre_execute(self, context: Context) -> None:
+        """Airflow 2.11 would end a task that wakes after its execution_timeout before it could stop its run."""
+        super().pre_execute(context)
+        count_time_anew(self, context)
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Name the one thing Airflow reports without calling us: a deferral that outlived all its deadlines."""
+        """Go on after the triggerer; also where Airflow calls nobody, because there is no event."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout as error:
-            from airflow_provider_cml.failures import CmlTimeoutError  # noqa: PLC0415 - see execute
+        except (TaskDeferralTimeout, TaskDeferralError) as error:
+            from airflow_provider_cml.operators import execution  # noqa: PLC0415 - see execute
 
-            message = "The triggerer did not report in time; the run may still be active in CML, and a retry finds it."
-            raise CmlTimeoutError(message) from error
+            return execution.go_on_without_event(self, context, error)
 
     def on_kill(self) -> None:
         """Stop the run in the few seconds Airflow leaves, and end the wait."""

@@ -6,6 +6,7 @@ The law: whatever depends on rendered templates happens here, and nothing is sen
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
@@ -14,15 +15,16 @@ from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
 from airflow_provider_cml.api.conversations.watching import Ending
 from airflow_provider_cml.api.environment import literal_names
 from airflow_provider_cml.api.errors import CmlError, CmlInputError
-from airflow_provider_cml.compat import AirflowSkipException, is_mapped
-from airflow_provider_cml.failures import CmlJobBusyFailError, failure, failure_of, read_event, with_facts
+from airflow_provider_cml.compat import AirflowSkipException, TaskDeferralTimeout, is_mapped
+from airflow_provider_cml.failures import TRIGGER_FAILURE, CmlJobBusyFailError, failure, failure_of, read_event
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.legacy import check_legacy, legacy_key, split_project, start_through_v1
 from airflow_provider_cml.links.cml import RUN_URL
-from airflow_provider_cml.operators.attempt import JobRunAttempt, push
+from airflow_provider_cml.operators.attempt import JobRunAttempt
+from airflow_provider_cml.operators.deadline import overslept, too_long_busy, unwatched
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import tell_outlets
-from airflow_provider_cml.task_context import run_key
+from airflow_provider_cml.task_context import pulled, push, run_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,31 +34,35 @@ if TYPE_CHECKING:
     from airflow_provider_cml.operators.cml import CmlRunJobOperator
 
 ON_BUSY = ("wait", "fail", "skip")
+TOLD = ("project_id", "job_id", "return_value", "run_key", "run_url")
+"""XComs that tell which run a task has."""
 
 
 def begin(task: CmlRunJobOperator, context: Context) -> str:
     """Start the run and wait for it; returns its id."""
     key = run_key(context)
+    seconds = task.execution_timeout.total_seconds() if task.execution_timeout else None
+    watched = events.Watched(
+        "",
+        "",
+        # Airflow 3 does not watch execution_timeout while a task is deferred, so the wait does.
+        deadline=events.moment_after(seconds if task.deferrable else None),
+        busy_deadline=events.moment_after(task.busy_timeout if isinstance(task.busy_timeout, int | float) else None),
+        tried=time.time(),
+    )
     try:
         _check(task)
         _warn_of_literals(task)
         variables = given_variables(task, context)
         hook = CmlTaskHook(task.cml_conn_id)
+        # From here on a kill has somebody to tell.
+        task.attempt = JobRunAttempt(task, context, hook, watched)
         if hook.is_v1:
             return _start_v1(task, context, hook, key, variables)
         ids = hook.find_job_ids(str(task.project), str(task.job))
     except CmlError as error:
         raise failure_of(error, is_first_try=key.try_number <= 1) from error
-    seconds = task.execution_timeout.total_seconds() if task.execution_timeout else None
-    watched = events.Watched(
-        ids.project_id,
-        ids.job_id,
-        # Airflow 3 does not watch execution_timeout while a task is deferred, so the wait does.
-        deadline=events.moment_after(seconds if task.deferrable else None),
-        busy_deadline=events.moment_after(task.busy_timeout),
-        tried=time.time(),
-    )
-    task.attempt = JobRunAttempt(task, context, hook, watched)
+    task.attempt.watched = replace(watched, project_id=ids.project_id, job_id=ids.job_id)
     return task.attempt.run(variables)
 
 
@@ -71,12 +77,23 @@ def go_on_when_free(task: CmlRunJobOperator, context: Context, event: dict[str, 
     """Play the whole turn again when the triggerer says that the job is free."""
     outcome, watched = read_event(event)
     if outcome.ending is Ending.TIMED_OUT:
-        raise with_facts(CmlJobBusyFailError(f"{outcome.message} (busy_timeout: {task.busy_timeout:g} s)"), watched)
+        raise too_long_busy(watched, outcome.message)
     error = None if outcome.ending is Ending.FREE else failure(outcome, watched)
     if error is not None:
         raise error
     task.attempt = JobRunAttempt(task, context, CmlTaskHook(task.cml_conn_id), watched)
     return task.attempt.run(given_variables(task, context))
+
+
+def go_on_without_event(task: CmlRunJobOperator, context: Context, reported: Exception) -> str:
+    """Airflow woke the task without an event: its triggerer is late, or could not run the trigger."""
+    project_id, job_id, run_id, key, run_url = pulled(context, TOLD)
+    watched = events.Watched(project_id, job_id, run_id, key, run_url, began=time.time())
+    task.attempt = JobRunAttempt(task, context, CmlTaskHook(task.cml_conn_id), watched)
+    # 2.11 has one error for both, and tells them apart in words.
+    if isinstance(reported, TaskDeferralTimeout) and str(reported) != TRIGGER_FAILURE:
+        return overslept(task.attempt, reported)
+    raise unwatched(task.attempt, reported) from reported
 
 
 def _start_v1(

@@ -2,7 +2,8 @@
 
 The law: one table of endings for poke, reschedule and deferred (`failures`). `soft_fail` skips when time is over or
 the run ended badly; that we could not ask, that CML refused, or that nobody knows, fails in every mode. Airflow's base
-class decides these differently by mode, so its verdict is looked at once more here.
+class decides these differently by mode, so its verdict is looked at once more here. `execution_timeout` is of the whole
+wait, but in the mode `reschedule` of each look, as Airflow has it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cml.compat import BaseSensorOperator, PokeReturnValue, conf
+from airflow_provider_cml.compat import AirflowTaskTimeout, BaseSensorOperator, PokeReturnValue, conf, count_time_anew
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,17 +80,24 @@ class CmlJobRunSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait for the run; returns its id."""
+        # A look that fails has been asked over for ten minutes, and the end of a run is nothing to be silent about.
+        self.silent_fail = False
         try:
             return self._watch.sleep(context) if self.deferrable else super().execute(context)
-        except Exception as error:
+        except (Exception, AirflowTaskTimeout) as error:
             self._watch.judge(error)
             raise
+
+    def pre_execute(self, context: Context) -> None:
+        """Airflow 2.11 would end a sensor that wakes after its execution_timeout before any code of its own."""
+        super().pre_execute(context)
+        count_time_anew(self, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the triggerer; see the module's law for why Airflow's verdict is looked at again."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except Exception as error:
+        except (Exception, AirflowTaskTimeout) as error:
             self._watch.judge(error)
             raise
 

@@ -5,27 +5,39 @@ The law: every mode ends in the same error, by the one table of `failures`; see 
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.succession import may_be_made_again
-from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Target
-from airflow_provider_cml.api.errors import CmlError
+from airflow_provider_cml.api.conversations.waiting import AGE_SHARE
+from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, missing, outcome_of
+from airflow_provider_cml.api.errors import CmlError, CmlJobRunError, CmlUnavailableError
+from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferralError,
     TaskDeferralTimeout,
+    first_poke,
 )
 from airflow_provider_cml.failures import (
+    TRIGGER_FAILURE,
     CmlRunFailedError,
     CmlRunSkippedError,
     CmlRunStoppedError,
+    CmlSensorTimeout,
     CmlTaskError,
     CmlTaskFailError,
+    CmlTimeoutError,
+    CmlUnansweredError,
     failure,
     failure_of,
     read_event,
+    still,
+    with_facts,
 )
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained
@@ -39,11 +51,12 @@ if TYPE_CHECKING:
     from airflow_provider_cml.hooks.task import CmlTaskHook
     from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 
-_SOFT = (AirflowSensorTimeout, CmlRunFailedError, CmlRunStoppedError, CmlRunSkippedError)
+_SOFT = (AirflowSensorTimeout, CmlTimeoutError, CmlRunFailedError, CmlRunStoppedError, CmlRunSkippedError)
 """What `soft_fail` turns into a skip."""
 _ENDINGS = (
     AirflowSkipException,
     AirflowSensorTimeout,
+    AirflowTaskTimeout,
     CmlTaskError,
     CmlTaskFailError,
     TaskDeferralError,
@@ -62,11 +75,15 @@ class JobRunWatch:
         self.task = task
         self._hook: CmlTaskHook | None = None
         self._target: Target | None = None
-        self._seen = ""
+        self._said = ""
         self._chain: ChainWatch | None = None
+        self._run: JobRun | None = None
+        self._began: float | None = None
 
     def look(self, context: Context) -> str | None:
         """One look; the run's id if it succeeded, None if it goes on, otherwise the task's error."""
+        if self._began is None:
+            self._began = time.time()
         run = self._chain.top if self._chain else self._look(context)
         if run is not None and self.task.follow_retries and may_be_made_again(run):
             run = None if self.task.deferrable else self._last_retry(run)
@@ -77,7 +94,7 @@ class JobRunWatch:
     def sleep(self, context: Context) -> str:
         """Look once, so that a run that is over never defers; then let the triggerer wait."""
         task = self.task
-        deadline = events.moment_after(task.timeout)
+        deadline = events.moment_after(self._seconds)
         found = self.look(context)
         if found is not None:
             return found
@@ -95,7 +112,7 @@ class JobRunWatch:
                 looked_at=looked_at.isoformat() if looked_at else None,
             ),
             method_name="execute_complete",
-            timeout=events.backstop(task.timeout),
+            timeout=events.backstop(self._seconds),
         )
         message = "Airflow went on after a deferral."
         raise AssertionError(message)
@@ -108,7 +125,7 @@ class JobRunWatch:
             sleep_below(self.task, outcome.run, watched)
         return found or watched.run_id
 
-    def judge(self, error: Exception) -> None:
+    def judge(self, error: BaseException) -> None:
         """Raise what the task ends in, where that differs from what Airflow's base class makes of it."""
         if not isinstance(error, _ENDINGS):
             return
@@ -117,17 +134,56 @@ class JobRunWatch:
             raise verdict from verdict.__cause__
 
     def _look(self, context: Context) -> JobRun | None:
-        is_first_try = context["ti"].try_number <= 1
         try:
-            target = self._find_target(context)
-            run = self._connect().look_at_job_run(target)
+            run = self._see(context)
+        except CmlJobRunError as error:
+            outcome = outcome_of(error)
+            raise self._time_over() if outcome.ending is Ending.TIMED_OUT else self._error(outcome) from error
         except CmlError as error:
-            raise failure_of(error, is_first_try=is_first_try) from error
-        seen = f"There is not {target} yet." if run is None else f"Run {run.id} is {run.word or run.status}."
-        if seen != self._seen:
-            self.task.log.info(seen)
-            self._seen = seen
+            is_first = self._is_first(context)
+            if isinstance(error, CmlUnavailableError) and not is_first and self._left(context) <= 0:
+                raise self._time_over(message=str(error)) from error
+            raise failure_of(error, is_first_try=is_first) from error
+        self._say(f"There is not {self._find_target()} yet." if run is None else f"Run {run.id} is {run.word}.")
         return run
+
+    def _see(self, context: Context) -> JobRun | None:
+        """The run as it is now.
+
+        A status nobody knows is seen to its end or its bound on the spot, in this process: a sensor that is rescheduled
+        could not tell how long it has lasted.
+        """
+        hook, target = self._connect(), self._find_target(context)
+        run = self._run = hook.look_at_job_run(target)
+        if run is None or run.status is not JobRunStatus.UNKNOWN or self.task.deferrable:
+            return run
+        self._say(f"Run {run.id} is {run.word!r}, a status nobody knows.")
+        gap = self.task.poke_interval
+        pace = Pace(gap, self._left(context), age=gap / AGE_SHARE, first_gap=gap)
+        run = self._run = hook.wait_until_clear(target.ids, run.id, pace)
+        return run
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self.task.log.info(text)
+            self._said = text
+
+    def _is_first(self, context: Context) -> bool:
+        """Whether the connection has never been seen to work: nothing it answered is known, here or in other looks."""
+        is_looked = bool(self._said) or (self.task.reschedule and first_poke(context) is not None)
+        return context["ti"].try_number <= 1 and not is_looked
+
+    def _left(self, context: Context) -> float:
+        """Seconds until Airflow's own clock calls the sensor's time over."""
+        first = first_poke(context) if self.task.reschedule else None
+        began = first.timestamp() if first else self._began or time.time()
+        return began + self.task.timeout - time.time()
+
+    @property
+    def _seconds(self) -> float:
+        """How long a deferred sensor sleeps at most. Airflow 3 does not watch execution_timeout meanwhile."""
+        limit = self.task.execution_timeout
+        return min(self.task.timeout, limit.total_seconds()) if limit else self.task.timeout
 
     def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
         try:
@@ -145,11 +201,11 @@ class JobRunWatch:
             raise failure_of(error, is_first_try=False) from error
 
     def _conclude(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
+        self._run = outcome.run
         if outcome.ending is Ending.TIMED_OUT:
-            raise AirflowSensorTimeout(outcome.message)
-        error = failure(outcome, watched)
-        if error is not None:
-            raise error
+            raise self._time_over(watched, outcome.message)
+        if failure(outcome, watched) is not None:
+            raise self._error(outcome, watched)
         if outcome.run is None:
             return watched.run_id
         if self.task.follow_children:
@@ -159,21 +215,74 @@ class JobRunWatch:
         tell_outlets(self.task, context, run_facts(watched, outcome.run))
         return outcome.run.id
 
+    def _error(self, outcome: Outcome, watched: events.Watched | None = None) -> Exception:
+        """The error a wait ended in, with a link where there is a run to look at."""
+        watched = watched or self._watched()
+        if outcome.run is not None:
+            watched = replace(watched, run_url=self._link(watched.project_id))
+        return failure(outcome, watched) or AssertionError("a run that succeeded is no error")
+
+    def _time_over(
+        self, watched: events.Watched | None = None, message: str = "", *, struck: bool | None = None
+    ) -> CmlTimeoutError | CmlSensorTimeout:
+        """The error where the run was not over in time, the same in every mode.
+
+        :param struck: whether it was Airflow's execution_timeout; None where nobody knows which clock it was.
+        """
+        if struck is None:
+            struck = self.task.deferrable and self._seconds < self.task.timeout
+        watched = watched or (events.Watched("", "") if self._target is None else self._watched())
+        limit = "execution_timeout struck" if struck else f"the sensor's timeout of {self.task.timeout:g} s was over"
+        if self._chain is not None:
+            text = f"{self._chain.waits_for} That was so when {limit}."
+        elif self._run is not None:
+            watched = replace(watched, run_url=self._link(watched.project_id))
+            where = f" Look at it in CML: {watched.run_url}" if watched.run_url else ""
+            text = f"{still(self._run, watched, f'when {limit}')}{where}"
+        else:
+            text = (
+                f"{message or (missing(self._target) if self._target else '')} {limit[0].upper()}{limit[1:]}.".strip()
+            )
+        error = (CmlTimeoutError if struck else CmlSensorTimeout)(text)
+        return with_facts(error, watched, Outcome(Ending.TIMED_OUT, self._run))
+
     def _verdict(self, error: BaseException) -> BaseException:
         """What the task ends in, whatever Airflow's base class has made of `error` in this mode and version."""
-        # Airflow's own skip has a cause, except for the one that says that a soft sensor's time is over.
-        cause = error.__cause__ or error if isinstance(error, AirflowSkipException) else error
-        if isinstance(cause, TaskDeferralTimeout):
-            cause = AirflowSensorTimeout("The triggerer did not report in the time given to wait.")
-        if isinstance(cause, AirflowSkipException) or not (
-            self.task.never_fail or (self.task.soft_fail and isinstance(cause, _SOFT))
+        cause = error
+        if isinstance(error, AirflowSkipException):
+            if error.__cause__ is None and not self.task.soft_fail:
+                return error
+            # Airflow's own skip has a cause, except for the one that says that a soft sensor's time is over.
+            cause = error.__cause__ or AirflowSensorTimeout(str(error))
+        if isinstance(cause, TaskDeferralError | TaskDeferralTimeout) or isinstance(
+            cause.__cause__, TaskDeferralTimeout
         ):
+            cause = self._without_event(cause)
+        elif isinstance(cause, AirflowTaskTimeout):
+            cause = self._time_over(struck=True)
+        elif isinstance(cause, AirflowSensorTimeout) and not isinstance(cause, CmlSensorTimeout):
+            cause = self._time_over()
+        if not (self.task.never_fail or (self.task.soft_fail and isinstance(cause, _SOFT))):
             return cause
         skip = AirflowSkipException(
             f"Skipped, because {'soft' if self.task.soft_fail else 'never'}_fail is set. {cause}"
         )
         skip.__cause__ = cause
         return skip
+
+    def _without_event(self, reported: BaseException) -> BaseException:
+        """Airflow woke the sensor without an event: its triggerer is late, or could not run the trigger."""
+        if str(reported) == TRIGGER_FAILURE:
+            return CmlUnansweredError(f"The triggerer could not run the wait ({reported}); see its log.")
+        meant = self.task.run_id or self.task.run_key or f"a run since {self.task.since}"
+        return self._time_over(message=f"The triggerer that watched {meant} did not report in time ({reported}).")
+
+    def _link(self, project_id: str) -> str:
+        """To the project's jobs; its failure loses only the link."""
+        try:
+            return self._connect().jobs_url(project_id)
+        except CmlError:
+            return ""
 
     def _connect(self) -> CmlTaskHook:
         if self._hook is None:

@@ -1,8 +1,9 @@
 """What the triggerer runs for a deferred task: it looks and reports. Starts happen in the worker only.
 
 The law: a trigger never raises. An exception would fail the task without telling why, and leave its run to nobody.
-It sleeps before it may fire, because Airflow fails tasks whose trigger fires at once (3.3: the executor's report of the
-deferral arrives after the event). Its arguments are JSON primitives: Airflow 3.2+ refuses others only after the start.
+It is quiet for five seconds, whatever it has to tell, because Airflow fails tasks whose trigger fires at once (3.3: the
+executor's report of the deferral arrives after the event). Its arguments are JSON primitives: Airflow 3.2+ refuses
+others only after the start.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 KILL_SECONDS = 20.0
 """Airflow gives `on_kill` thirty."""
+_LIVING = {"deferred", "up_for_retry"}
+"""States of a task that goes on by itself: no user's mark or clear leads there."""
 
 
 class _CmlTrigger(BaseTrigger):
@@ -52,6 +55,8 @@ class _CmlTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, whatever happens."""
+        loop = asyncio.get_running_loop()
+        not_before = loop.time() + QUIET
         watched = events.Watched("", "")
         try:
             watched = events.Watched.from_json(self.watched)
@@ -65,6 +70,7 @@ class _CmlTrigger(BaseTrigger):
             outcome = Outcome(
                 Ending.UNANSWERED, None, f"The trigger could not go on: {type(error).__name__}. See its log."
             )
+        await asyncio.sleep(max(not_before - loop.time(), 0.0))
         watched = replace(watched, run_id=self._run_id or watched.run_id)
         yield TriggerEvent(events.write(outcome, watched))  # type: ignore[no-untyped-call]  # Airflow's
 
@@ -160,8 +166,9 @@ class CmlJobRunTrigger(_CmlTrigger):
             self.log.warning("Run %s may still be active in CML: %s", self.watched.get("run_id"), error)
 
     async def _stop(self) -> None:
-        if await task_state(self.task_instance) == "deferred":
-            self.log.info("The task is still deferred: this triggerer has lost it, nobody has killed it.")
+        state = await task_state(self.task_instance)
+        if state in _LIVING:
+            self.log.info("The task is %s: this triggerer has lost it, nobody has killed it.", state)
             return
         watched = events.Watched.from_json(self.watched)
         run_id = self._run_id or watched.run_id
@@ -222,6 +229,6 @@ class CmlJobFreeTrigger(_CmlTrigger):
     async def _wait(self, watched: events.Watched) -> Outcome:
         moment = asyncio.get_running_loop().time()
         place = Place(self.date, self.map_index, self.name, moment + max(self.gap, QUIET))
-        patience = events.seconds_to(watched.busy_deadline)
+        patience = events.seconds_to(watched.free_deadline)
         await sharing.stand_in_line(self.cml_conn_id, watched.ids, place, self.poll_interval, patience, self._tell)
         return Outcome(Ending.FREE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,13 @@ from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.failures import (
     CmlRefusedFailError,
     CmlRunFailedError,
-    CmlRunSkippedError,
-    CmlRunStoppedError,
+    CmlSensorTimeout,
+    CmlTimeoutError,
     CmlUnansweredError,
 )
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-from tests.airflow_side import PASSWORD, context_of, end_active_run, run_task, set_connection
+from tests.airflow_side import PASSWORD, context_of, end_active_run, execution_timeout_when, run_task, set_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ def sense(make: Callable[[], CmlJobRunSensor], monkeypatch: pytest.MonkeyPatch, 
     except ImportError:
         context["ti"].first_poke = first_poke
     else:
-        monkeypatch.setattr(base, "_orig_start_date", lambda **_: first_poke, raising=False)
+        monkeypatch.setattr(base, "_orig_start_date", lambda *_, **__: first_poke, raising=False)
     context["ti"].first_poke = first_poke
     for _ in range(200):
         try:
@@ -77,21 +78,7 @@ def sense(make: Callable[[], CmlJobRunSensor], monkeypatch: pytest.MonkeyPatch, 
     raise AssertionError("the sensor is rescheduled for ever")
 
 
-# ---------------------------------------------------------------- endings
-
-SKIPS, REFUSED = AirflowSkipException, CmlRefusedFailError
-SCENES: dict[str, tuple[dict[str, Any], tuple[str, dict[str, Any]] | None, type[Exception], type[Exception]]] = {
-    "failed": ({"ending": "failed"}, None, CmlRunFailedError, SKIPS),
-    "timed out in CML": ({"ending": "timedout"}, None, CmlRunFailedError, SKIPS),
-    "stopped": ({"ending": "stopped"}, None, CmlRunStoppedError, SKIPS),
-    "skipped": ({"ending": "skipped"}, None, CmlRunSkippedError, SKIPS),
-    "not over in time": ({"running": None}, None, AirflowSensorTimeout, SKIPS),
-    "key not taken": ({"running": None}, ("refused", {"status": 401}), REFUSED, REFUSED),
-    "key expires": ({"running": None}, ("refused", {"status": 401, "after": 1}), REFUSED, REFUSED),
-    "not allowed": ({"running": None}, ("refused", {"status": 403}), REFUSED, REFUSED),
-    "no answer": ({"running": None}, ("error_before", {"after": 1}), CmlUnansweredError, CmlUnansweredError),
-}  # fmt: skip
-"""A run's life, what befalls the looks at it, and what the sensor raises without and with soft_fail."""
+# ---------------------------------------------------------------- endings: see also tests/test_endings.py
 
 
 def test_success(make: Make, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: Any) -> None:
@@ -99,34 +86,6 @@ def test_success(make: Make, workspace: Workspace, job: Job, mode: dict[str, Any
     run = workspace.start(job)
 
     assert sense(partial(make, run_id=run.id, **mode), monkeypatch) == run.id
-
-
-@pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
-@pytest.mark.parametrize("scene", SCENES)
-def test_other_endings(
-    make: Make,
-    connections: Emulator,
-    workspace: Workspace,
-    job: Job,
-    mode: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    scene: str,
-    soft_fail: bool,
-) -> None:
-    """Every ending is the same in every mode; soft_fail skips for time and for bad runs, never for what is unknown."""
-    life, fault, hard, soft = SCENES[scene]
-    job.life = Life(**{"running": 0.15, **life})
-    run = workspace.start(job)
-    if fault:
-        connections.fault("GetJobRun", fault[0], **fault[1])
-    sensor = partial(
-        make, run_id=run.id, soft_fail=soft_fail, timeout=0.4 if hard is AirflowSensorTimeout else 5, **mode
-    )
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - the very class is looked at
-        sense(sensor, monkeypatch)
-
-    assert caught.type is (soft if soft_fail else hard)
-    assert connections.ledger.count("StopJobRun") == 0
 
 
 @pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
@@ -300,14 +259,99 @@ def test_what_the_triggerer_is_given(
     assert deferral.timeout == timedelta(seconds=5 + 120)
 
 
-@pytest.mark.parametrize(("soft_fail", "expected"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)])
+@pytest.mark.parametrize(("soft_fail", "expected"), [(False, CmlSensorTimeout), (True, AirflowSkipException)])
 def test_event_that_never_came_is_a_timeout(make: Make, soft_fail: bool, expected: type[Exception]) -> None:
     """Airflow's word for a deferral past its backstop ends the sensor as any timeout does, in every version."""
     sensor = make(run_id="0000000000000000", deferrable=True, soft_fail=soft_fail)
-    with pytest.raises(expected) as caught:
+    with pytest.raises(expected, match="watched 0000000000000000 did not report in time") as caught:
         sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, context_of(sensor))
 
     assert caught.type is expected
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_trigger_that_could_not_run_is_no_timeout(make: Make, soft_fail: bool) -> None:
+    """A triggerer without this package is no verdict about the run: that fails, and may be tried again."""
+    sensor = make(run_id="0000000000000000", deferrable=True, soft_fail=soft_fail)
+    with pytest.raises(CmlUnansweredError, match="could not run the wait"):
+        sensor.resume_execution("__fail__", {"error": "Trigger failure"}, context_of(sensor))
+
+
+# ---------------------------------------------------------------- time
+
+
+@pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
+def test_time_over_names_the_run(
+    make: Make,
+    connections: Emulator,
+    workspace: Workspace,
+    job: Job,
+    mode: dict[str, Any],
+    monkeypatch: Any,
+    soft_fail: bool,
+) -> None:
+    """In every mode: which run, its last status, its age, and where to look; the run is left alone."""
+    job.life = Life(running=None)
+    run = workspace.start(job)
+    with pytest.raises((CmlSensorTimeout, AirflowSkipException)) as caught:
+        sense(partial(make, run_id=run.id, timeout=0.3, soft_fail=soft_fail, **mode), monkeypatch)
+    error = caught.value.__cause__ if soft_fail else caught.value
+
+    assert isinstance(error, CmlSensorTimeout)
+    assert f"Run {run.id} of job {job.id} was still ENGINE_RUNNING when the sensor's timeout of 0.3 s" in str(
+        caught.value
+    )
+    assert "it was 0:00:0" in str(caught.value)
+    assert f"{connections.url}/alice/risk-analysis/jobs" in str(caught.value)
+    assert (error.run_id, error.job_id, error.project_id) == (run.id, job.id, job.project_id)
+    assert (error.status, error.run_url) == ("ENGINE_RUNNING", f"{connections.url}/alice/risk-analysis/jobs")
+    assert connections.ledger.count("StopJobRun") == 0
+
+
+@pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize("name", ["poke", "deferred"])
+def test_execution_timeout(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, monkeypatch: Any, name: str, soft_fail: bool
+) -> None:
+    """Airflow's own clock ends the wait in worker and triggerer alike, though Airflow 3 stops it while deferred."""
+    job.life = Life(running=None)
+    run = workspace.start(job)
+    limit = timedelta(seconds=0.4)
+    sensor = partial(make, run_id=run.id, soft_fail=soft_fail, execution_timeout=limit, timeout=60, **MODES[name])
+    looked = execution_timeout_when(lambda: connections.ledger.count("GetJobRun"))
+    watched_by_airflow = looked if name == "poke" else nullcontext()
+    with watched_by_airflow, pytest.raises((CmlTimeoutError, AirflowSkipException)) as caught:
+        sense(sensor, monkeypatch)
+
+    assert caught.type is (AirflowSkipException if soft_fail else CmlTimeoutError)
+    assert f"Run {run.id} of job {job.id} was still ENGINE_RUNNING when execution_timeout struck" in str(caught.value)
+
+
+def test_silent_fail_is_not_silent_about_the_run(
+    make: Make, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that failed ends the sensor at the first look; Airflow's base class would look again until time is over."""
+    run = workspace.add_run(job, "failed")
+    with pytest.raises(CmlRunFailedError):
+        sense(partial(make, run_id=run.id, silent_fail=True, **mode), monkeypatch)
+
+
+def test_status_nobody_knows_may_pass(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: Any
+) -> None:
+    """A run that is UNKNOWN for a while, and then goes on and succeeds, is green in every mode."""
+    job.life = Life(running=None)
+    run = workspace.start(job)
+    workspace.set_status(run, "unknown")
+
+    def hear(entry: Any) -> None:
+        looks = connections.ledger.count("GetJobRun")
+        if entry.operation == "GetJobRun" and looks in {3, 5}:
+            workspace.set_status(run, "running" if looks == 3 else "succeeded")
+
+    connections.ledger.listeners.append(hear)
+
+    assert sense(partial(make, run_id=run.id, **mode), monkeypatch) == run.id
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])

@@ -53,6 +53,7 @@ class Wait:
     :param timeout: seconds from now until the wait is given up; None is without limit.
     :param age: seconds the run is old already.
     :param first_gap: seconds before the first look.
+    :param until_clear: only until the run has a status we know, over or not.
     """
 
     ids: JobIds
@@ -61,6 +62,7 @@ class Wait:
     timeout: float | None = None
     age: float = 0.0
     first_gap: float = 0.0
+    until_clear: bool = False
 
 
 def gap_after(age: float, poll_interval: float) -> float:
@@ -104,7 +106,7 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
             # patience. One look more, when it is reached.
             next_attempt = max(LONGEST_GAP, (error.retry_after or 0.0) + 1.0)
             left = float("inf") if deadline is None else deadline - (yield from now())
-            if run is None or left > next_attempt:
+            if left > next_attempt:
                 raise
             if left <= 0:
                 raise _timed_out(wait, run) from error
@@ -118,7 +120,7 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
             yield from note(f"Run {seen.id} is still {_word(seen)}.")
             said_at = moment
         run = seen
-        if run.status.is_over:
+        if run.status.is_over or (wait.until_clear and run.status is not JobRunStatus.UNKNOWN):
             return run
         if run.status is not JobRunStatus.UNKNOWN:
             unknown_since = None
@@ -138,14 +140,14 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
         yield from pause(gap)
 
 
-def stop_and_confirm(ids: JobIds, run_id: str, patience: float = STOP_PATIENCE) -> Exchange[JobRun]:
+def stop_and_confirm(ids: JobIds, run_id: str) -> Exchange[JobRun]:
     """Stop a run, once, and look until it is over. A run that is over or stopping already gets no request.
 
-    :returns: the run as last seen: over, or, if `patience` seconds did not suffice, still on its way.
+    :returns: the run as last seen: over, or, if `STOP_PATIENCE` did not suffice, still on its way.
     :raises CmlError: CML could not be asked, or refused.
     """
     run = yield from stop_if_active(ids, run_id)
-    deadline = (yield from now()) + patience
+    deadline = (yield from now()) + STOP_PATIENCE
     while not run.status.is_over:
         if (yield from now()) >= deadline:
             break
@@ -171,14 +173,17 @@ def stop_if_active(ids: JobIds, run_id: str) -> Exchange[JobRun]:
 
 
 def stop_in_passing(ids: JobIds, key: RunKey, run_id: str, seconds: float) -> Exchange[None]:
-    """Stop the run of a try whose process is being killed: one look and one stop at most, each within `seconds`.
+    """Stop the run of a try whose process is being killed: one look and one stop at most, within `seconds` in all.
 
-    Without a run id the answer to the start is still out: then the run is looked for by its key.
+    Without a run id the answer to the start is still out: then the run is looked for by its key. A request may take
+    its `read_timeout` twice, to connect and to be answered; a third of the time is kept for the stop.
     """
+    began = yield from now()
+    allowed = seconds / 3
     if run_id:
-        seen = [(yield from v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=0, read_timeout=seconds))]
+        seen = [(yield from v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=0, read_timeout=allowed))]
     else:
-        page = yield from v2.list_job_runs(ids.project_id, ids.job_id, patience=0, read_timeout=seconds)
+        page = yield from v2.list_job_runs(ids.project_id, ids.job_id, patience=0, read_timeout=allowed)
         keyed = [(RunKey.parse(run.run_key), run) for run in page.items if run.status.is_executed]
         seen = [run for found, run in keyed if found is not None and found.attempt == key.attempt]
     if not seen:
@@ -189,7 +194,8 @@ def stop_in_passing(ids: JobIds, key: RunKey, run_id: str, seconds: float) -> Ex
         )
     for run in seen[:1]:
         if run.status.can_be_stopped:
-            asked = yield from v2.stop_job_run(ids.project_id, ids.job_id, run.id, read_timeout=seconds)
+            left = max(seconds - ((yield from now()) - began), seconds / 6)
+            asked = yield from v2.stop_job_run(ids.project_id, ids.job_id, run.id, read_timeout=left / 2)
             yield from note(f"Run {run.id} was asked to stop and is {asked.status}.")
 
 
@@ -222,8 +228,12 @@ def look_for_doubles(ids: JobIds, key: RunKey, run_id: str, *, copies: bool = Fa
             )
 
 
-def _timed_out(wait: Wait, run: JobRun) -> CmlWaitTimeoutError:
-    return CmlWaitTimeoutError(f"Run {run.id} was still {_word(run)} after the {wait.timeout:g} s given to wait.", run)
+def _timed_out(wait: Wait, run: JobRun | None) -> CmlWaitTimeoutError:
+    # Not after how many seconds: a trigger that was made anew knows only what was left of them.
+    when = "when the time given to wait was over"
+    if run is None:
+        return CmlWaitTimeoutError(f"Run {wait.run_id} could not be looked at {when}.", None)
+    return CmlWaitTimeoutError(f"Run {run.id} was still {_word(run)} {when}.", run)
 
 
 def _word(run: JobRun) -> str:

@@ -111,8 +111,7 @@ def follow(target: Target, pace: Pace) -> Exchange[JobRun]:
             run_id = run.id
             yield from note(f"Found {target}: run {run.id}.")
         elif pace.timeout is not None and elapsed >= pace.timeout:
-            message = f"There was not {target} in the {pace.timeout:g} s given to wait."
-            raise CmlWaitTimeoutError(message, None)
+            raise CmlWaitTimeoutError(missing(target), None)
         else:
             yield from pause(gap_after(max(elapsed, pace.age), pace.poll_interval))
     elapsed = (yield from now()) - began
@@ -126,6 +125,11 @@ def watch(target: Target, pace: Pace) -> Exchange[Outcome]:
         return Outcome(Ending.OVER, (yield from follow(target, pace)))
     except CmlError as error:
         return outcome_of(error)
+
+
+def missing(target: Target) -> str:
+    """The reason where the time is over and there is no run to tell of."""
+    return f"There was not {target} when the time given to wait was over."
 
 
 def outcome_of(error: CmlError) -> Outcome:
