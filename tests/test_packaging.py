@@ -40,6 +40,7 @@ FILES = {
     "Makefile",
     "README.md",
     "constraints-2.11.txt",
+    "constraints-bench.txt",
     "constraints.txt",
     "pyproject.toml",
 }

@@ -4,7 +4,7 @@
 
 Prints a table of what was measured and one of the targets, and leaves both with a chart and the numbers in FOLDER. Its
 exit status tells whether all targets hold. Clients alternate within a round, so that what else the machine does falls
-on all of them; of three rounds the median counts.
+on all of them; of three rounds of the ratios the median counts.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ class Bench:
             }
             self.keep("crowd", client, found)
 
-    def memory(self, *clients: str) -> None:
+    def memory(self) -> None:
         """What each of another thousand waiting triggers takes."""
         count = 300 if SHORT else 1000
-        for client in clients:
+        for client in (OURS, BARE, DATABRICKS):
             # The peers look at once, and open a connection each; we stay quiet first, and then share.
             account = measure(
                 self._certificates, "subject", "memory", client, count=count, interval=30, settle=8 if SHORT else 30
@@ -159,12 +159,10 @@ def main(folder: Path) -> int:
             bench.polling()
         for _ in range(ROUNDS):
             bench.crowd()
-        for _ in range(ROUNDS):
-            bench.memory(OURS)
-            bench.bursts()
-            bench.imports()
-            bench.start()
-        bench.memory(BARE, DATABRICKS)
+        bench.memory()
+        bench.bursts()
+        bench.imports()
+        bench.start()
         bench.sharing()
         bench.delays()
     judged = verdicts(bench.found, 30.0, CROWD)
