@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 
 from airflow_provider_cml import failures
+from airflow_provider_cml.api import errors
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome
 from airflow_provider_cml.api.errors import (
     CmlConnectionError,
@@ -105,3 +109,36 @@ def test_failure_before_there_was_a_run(error: CmlError, first: type[Exception],
     assert type(failures.failure_of(error, is_first_try=True)) is first
     assert type(failures.failure_of(error, is_first_try=False)) is later
     assert str(failures.failure_of(error, is_first_try=True)) == str(error)
+
+
+def below(kind: type) -> set[type]:
+    """A class and all of its descendants."""
+    return {kind}.union(*(below(child) for child in kind.__subclasses__()))
+
+
+@pytest.mark.parametrize(
+    "families",
+    [
+        (errors.CmlUnavailableError, errors.CmlRefusedError, errors.CmlJobRunError),
+        (
+            (failures.CmlUnansweredError,),
+            (failures.CmlRefusedFailError, failures.CmlJobBusyFailError, failures.CmlStartFailError),
+            (failures.CmlRunFailedError, failures.CmlRunStoppedError, failures.CmlRunSkippedError),
+        ),
+    ],
+    ids=["api", "tasks"],
+)
+def test_three_families_never_meet(families: Any) -> None:
+    """We could not ask, CML refused, the run ended badly: no error is two of these."""
+    trees = [set().union(*map(below, kinds if isinstance(kinds, tuple) else (kinds,))) for kinds in families]
+
+    assert [one & other for one, other in itertools.combinations(trees, 2)] == [set()] * 3
+
+
+def test_permanent_errors_are_those_airflow_does_not_retry() -> None:
+    """Every error below CmlTaskFailError is Airflow's own kind that is never tried again, and no other is."""
+    permanent = below(failures.CmlTaskFailError)
+
+    assert all(issubclass(kind, AirflowFailException) for kind in permanent)
+    assert not any(issubclass(kind, AirflowFailException) for kind in below(failures.CmlTaskError))
+    assert len(permanent) > 5

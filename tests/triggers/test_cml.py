@@ -145,6 +145,28 @@ def test_quiet_time_is_kept(
     assert time.monotonic() - began >= 0.6
 
 
+@pytest.mark.parametrize("kind", ["arguments", "connection", "key", "line", "deadline"])
+def test_bad_news_is_quiet_too(
+    connections: Emulator, workspace: Workspace, job: Job, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Airflow 3.3 fails tasks whose trigger fires right after the deferral, whatever it has to tell."""
+    monkeypatch.setattr(triggers, "QUIET", 0.6)
+    run = workspace.add_run(job)
+    if kind == "connection":
+        set_connection(monkeypatch, host="", password="some-key-or-other")
+    elif kind in {"key", "line"}:
+        set_connection(monkeypatch, host=connections.url, password="not-the-key-at-all")
+    over = time.time() - 1
+    began = time.monotonic()
+    if kind in {"line", "deadline"}:
+        fire(CmlJobFreeTrigger("cml_default", watched(job, busy_deadline=over), 0.05, "2026-11-21", -1, "a"))
+    else:
+        memory = {} if kind == "arguments" else watched(job, run_id=run.id, deadline=over)
+        fire(CmlJobRunTrigger("cml_default", memory, 0.05))
+
+    assert time.monotonic() - began >= 0.6
+
+
 def test_job_that_becomes_free(connections: Emulator, workspace: Workspace, job: Job) -> None:
     """Waiting for a job ends when its run is over, and starts nothing."""
     workspace.start(job)
