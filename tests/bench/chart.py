@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.bench.verdicts import BARE, BYTES, CONNECTIONS, DATABRICKS, DBT, NAMES, OURS, Found, middle
+from tests.bench.delays import LENGTHS
+from tests.bench.verdicts import (
+    BARE,
+    BYTES,
+    CONNECTIONS,
+    DATABRICKS,
+    DBT,
+    DELAY_MORE,
+    DELAY_SHARE,
+    NAMES,
+    OURS,
+    Found,
+    middle,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +42,8 @@ def draw(found: Found, path: Path) -> None:
         who = [client for client in NAMES if found[measurement].get(client)]
         values = [middle(found[measurement][client], name) * factor for client in who]
         drawn = axis.barh([NAMES[client] for client in who], values, color=[COLOURS[client] for client in who])
-        axis.bar_label(drawn, fmt="%.3g", padding=4)
+        labels = [f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in values]
+        axis.bar_label(drawn, labels, padding=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         axis.invert_yaxis()
         axis.set_xlim(0, max(values) * 1.15)
         if bound is not None:
@@ -54,6 +68,8 @@ def draw(found: Found, path: Path) -> None:
         means = runs[0]["mean"]
         lengths = [float(length) for length in means]
         axis.plot(lengths, list(means.values()), marker="x", linestyle="", markersize=9, color=COLOURS[client])
+    bounds = [min(DELAY_SHARE * length + DELAY_MORE, 30.0 / 2 + DELAY_MORE) for length in LENGTHS]
+    axis.plot(LENGTHS, bounds, color="black", linestyle=":", linewidth=1, label="bound of this provider")
     axis.set_xscale("log")
     axis.set_xticks(ticks := [5, 10, 20, 60, 120, 300, 600], [str(tick) for tick in ticks])
     axis.minorticks_off()
