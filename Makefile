@@ -10,6 +10,7 @@
 #                       end. SHORT=1 clears on the lowest and the newest only
 #   make package        wheel and sdist: reproducible, complete, checked, and the emulator from the installed wheel
 #   make chaos          a backfill on PostgreSQL while its parts are killed: EXECUTOR=celery, SEED=1, SHORT=1
+#   make soak           2,000 deferred runs come and go in one triggerer for 20 minutes: RUNS=, MINUTES=
 #   make demo           the example DAGs on a real Airflow against the emulator, with a table at the end
 #   make demo-ui        the same, left running for a browser
 #   make fix            lets ruff correct and format
@@ -41,7 +42,7 @@ timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
 	echo "$(1): $$( [ $$status = 0 ] && echo ok || echo FAILED ) after $$(( $$(date +%s) - begin )) s"; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow chaos coverage removals simulate demo demo-ui \
+.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow chaos soak coverage removals simulate demo demo-ui \
 	matrix matrix-record package bench constraints clean
 
 help:
@@ -130,6 +131,11 @@ chaos: SEED ?= 0
 chaos: $(CHAOS)/.chaos$(if $(filter celery,$(EXECUTOR)),+celery)
 	$(call timed,chaos,PYTHONPATH=.:tests/demo $(CHAOS)/bin/python -m tests.chaos \
 		--executor $(EXECUTOR) --seed $(SEED) $(if $(SHORT),--short) $(ARGS))
+
+soak: RUNS ?= 2000
+soak: MINUTES ?= 20
+soak: $(CHAOS)/.chaos
+	$(call timed,soak,PYTHONPATH=.:tests/demo $(CHAOS)/bin/python -m tests.chaos.soak --runs $(RUNS) --minutes $(MINUTES))
 
 # The table of prices that the demo's job reads comes with the package `arch`: installed for its data, not its code.
 $(NEWEST)/.prices: $(NEWEST)/.installed

@@ -106,7 +106,7 @@ def run_triggers(workspace: Workspace, minutes: float) -> tuple[list[Sample], li
 
         async def sync_state_to_supervisor(self, finished_ids: list[int]) -> None:
             while self.events:
-                _, event = self.events.popleft()
+                event = self.events.popleft().event
                 counts["events"] += 1
                 outcome, watched = events.read(event.payload)
                 if outcome.run is None or outcome.run.word != "ENGINE_SUCCEEDED":

@@ -28,6 +28,8 @@ FROZEN = 40.0
 """Seconds a triggerer is stopped: longer than Airflow waits before it gives its triggers to another."""
 WINDOW = 20.0
 """Seconds the workspace drops answers, or says 502."""
+SPARED = 5
+"""Kills after which a task's processes are spared: with few tasks left, the dice would find the same one each time."""
 Trouble: TypeAlias = "Callable[[], str | None]"
 """Brings it about; says to whom, or None where there was nobody."""
 
@@ -75,8 +77,8 @@ class Troubles:
         """The kinds that have not come about yet."""
         return [kind for kind in self._kinds if not self.counts[kind]]
 
-    def step(self) -> list[str]:
-        """Do what is due; what happened, in words."""
+    def step(self, *, calm: bool = False) -> list[str]:
+        """Do what is due; what happened, in words. Where it is calm, nothing new begins once all kinds have been."""
         while self._due and self._due[0][0] <= time.monotonic():
             heapq.heappop(self._due)[2]()
         happened = [f"{part.name} ended by itself" for part in self.deployment.parts.values() if part.has_ended()]
@@ -85,6 +87,8 @@ class Troubles:
                 self.counts["ended by itself"] += 1
                 part.process = None
                 self._start_soon(part)
+        if calm and not self.missing:
+            return happened
         if time.monotonic() >= self._next and (kind := self._draw()) is not None:
             whom = self._kinds[kind][1]()
             if whom is None:
@@ -120,8 +124,15 @@ class Troubles:
 
     # ---------------------------------------------------------------- tasks
 
+    def _victims(self) -> list[tuple[psutil.Process, Try]]:
+        kills = Counter((each.run_id, each.task_id) for each in self.killed)
+        found = self.deployment.tasks_running()
+        return sorted(
+            (pair for pair in found if kills[pair[1].run_id, pair[1].task_id] < SPARED), key=lambda pair: pair[0].pid
+        )
+
     def _kill_task(self) -> str | None:
-        found = sorted(self.deployment.tasks_running(), key=lambda pair: pair[0].pid)
+        found = self._victims()
         if not found:
             return None
         process, whose = self.dice.choice(found)
@@ -131,7 +142,7 @@ class Troubles:
         return str(whose)
 
     def _kill_supervisor(self) -> str | None:
-        found = sorted(self.deployment.tasks_running(), key=lambda pair: pair[0].pid)
+        found = self._victims()
         if not found:
             return None
         process, whose = self.dice.choice(found)
