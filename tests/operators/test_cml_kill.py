@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_cml.api.conversations import starting, waiting
+from airflow_provider_cml.api.conversations import posting, starting, waiting
 from airflow_provider_cml.compat import AirflowFailException
 from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.failures import CmlTaskError
@@ -126,6 +126,24 @@ def test_run_that_nobody_sees(
 
     assert ("A run may exist: look in CML for a run with AIRFLOW_RUN_KEY=" in log.text) is cancel
     assert connections.ledger.count("StopJobRun") == 0
+
+
+def test_start_that_was_refused_is_not_told_of(
+    make: Any, kill_when: Any, connections: Emulator, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    """After a refusal no run can exist: a kill before the next start neither looks for one nor says that one may."""
+    monkeypatch.setattr(posting, "REFUSAL_GAPS", (60.0,))
+    connections.fault("CreateJobRun", "out_of_quota")
+
+    def has_looked_since() -> bool:
+        asked = [entry.operation for entry in connections.ledger.requests()]
+        return "CreateJobRun" in asked and asked[-1] == "ListJobRuns"
+
+    ending(kill_when, has_looked_since, make())
+
+    assert connections.ledger.count("CreateJobRun") == 1
+    assert connections.ledger.requests()[-1].operation == "ListJobRuns"
+    assert "may exist" not in log.text
 
 
 @OFF_AND_ON

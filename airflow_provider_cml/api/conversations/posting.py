@@ -86,9 +86,11 @@ class Posting:
                 arguments=self.start.arguments,
             )
         except CmlJobBusyError as error:
+            self._forget(key)
             self._refuse("CML is out of quota" if error.out_of_quota else "CML calls the job busy", error.out_of_quota)
             return None
         except CmlRefusedError as error:
+            self._forget(key)
             if self.losses:
                 raise self.may_exist(f"an answer was lost before, and now CML refuses: {error}") from error
             raise
@@ -98,6 +100,7 @@ class Posting:
         self._echoed = self._echoed or run.echoes
         if not run.status.is_executed:
             # The second face of a busy job (seen on live workspaces): 200, and a run that never runs.
+            self._forget(key)
             self._refuse("CML calls the job busy", is_capacity=False)
             return None
         yield from note(f"Started run {run.id}.")
@@ -114,6 +117,7 @@ class Posting:
         if any(self.start.is_of_my_try(key) and key.post == loss.key.post for key, _ in self.history.keyed):
             # An executed run with this number would be ours by now, so this is the receipt of a refusal.
             yield from note("The start whose answer was lost had been refused: the job was busy.")
+            self._forget(loss.key)
             self._loss = None
             self._refuse("CML called the job busy", is_capacity=False)
             return True
@@ -156,6 +160,7 @@ class Posting:
     def _unanswered(self, key: RunKey, sent_at: float, error: CmlUnavailableError) -> Exchange[None]:
         if isinstance(error, CmlServerError) and error.status == _TOO_MANY_REQUESTS:
             # A gateway that counts requests has not passed this one on.
+            self._forget(key)
             self._refuse("CML takes no more requests now (429)", is_capacity=True)
             self._retry_after = error.retry_after
         elif error.sent:
@@ -163,6 +168,7 @@ class Posting:
             self.losses += 1
             yield from note(f"The answer to the start was lost. {error} Looking for the run by its key.", warning=True)
         else:
+            self._forget(key)
             moment = yield from now()
             self._unsent_since = moment if self._unsent_since is None else self._unsent_since
             if moment - self._unsent_since > UNSENT_PATIENCE:
@@ -171,6 +177,10 @@ class Posting:
             yield from pause(random.uniform(0.5, 1.0) * REFUSAL_GAPS[0])  # noqa: S311 - jitter
             return
         self._unsent_since = None
+
+    def _forget(self, key: RunKey) -> None:
+        """This start has started nothing: whoever is killed from now on has nothing of it to look for."""
+        self.start.sent.remove(key)
 
     def _refuse(self, why: str, is_capacity: bool) -> None:
         self.refusal = why

@@ -31,7 +31,8 @@ class Start:
     :param poll_interval: the longest gap between two looks at a busy job, seconds.
     :param settled: the earlier try is known to be at least SETTLE seconds gone.
     :param waited: seconds since this try began that other conversations have taken already.
-    :param sent: the keys of the starts this conversation sends, filled as it goes, for whoever has to clean up.
+    :param sent: the keys of the starts of this conversation that are out, accepted or lost, kept as it goes for whoever
+        has to clean up; those known to have started nothing are taken out again.
     :param excluded: runs whose end is not to be taken for this try's result.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -302,3 +303,43 @@ def test_sent_keys_are_told_as_they_go() -> None:
     post(paper, posting)
 
     assert paper.keys == list(posting.start.sent)
+
+
+@pytest.mark.parametrize(
+    "fate",
+    [
+        grpc_error(400, "job run for job x already active", 9),
+        grpc_error(409, "out of quota: CPU request limit reached", 10),
+        grpc_error(403, "no", 7),
+        Response(429),
+        "skipped",
+        "unsent",
+    ],
+)
+def test_a_refused_start_leaves_nothing_to_clean_up(fate: Fate) -> None:
+    """Its key is told no longer, for no run can carry it; that of an earlier loss stays."""
+    paper = PaperJob(fate, "vanished", fate)
+    posting = posting_on(paper)
+    with suppress(CmlForbiddenError):
+        post(paper, posting)
+    assert posting.start.sent == []
+    post(paper, posting)
+    (lost_key,) = posting.start.sent
+    with suppress(CmlRunMayExistError):
+        post(paper, posting)
+
+    assert [lost_key] == posting.start.sent
+    assert "2" == str(lost_key.post).partition(".")[0]
+
+
+def test_a_loss_with_a_receipt_leaves_nothing_to_clean_up() -> None:
+    """While it is lost its key is told; as soon as it is known to have been refused, no longer."""
+    paper = PaperJob("lost")
+    paper.add("running")
+    posting = posting_on(paper)
+    post(paper, posting)
+    assert paper.keys[-1:] == list(posting.start.sent)
+    paper.player.play(posting.history.look())
+    paper.player.play(posting.settle_loss())
+
+    assert posting.start.sent == []
