@@ -202,7 +202,7 @@ class JobRunAttempt:
         if not task.deferrable:
             pace = Pace(poll_interval=task.poll_interval, timeout=left)
             if task.follow_retries:
-                return self.hook.watch_retries(target, pace, self._turn_to)
+                return self.hook.watch_retries(target, pace, self.turn_to)
             return self.hook.watch_job_run(target, pace)
         try:
             run = self.hook.look_in_passing(self.watched.ids, self.watched.run_id)
@@ -230,7 +230,7 @@ class JobRunAttempt:
         """Whether CML may make this run again, and the task goes on with that one."""
         return self.task.follow_retries and may_be_made_again(run)
 
-    def _turn_to(self, run: JobRun) -> None:
+    def turn_to(self, run: JobRun) -> None:
         """Go on with the run CML has made of ours: it is the one to stop, and to tell of."""
         self.watched = replace(self.watched, run_id=run.id)
         push(self.context, {"return_value": run.id})
@@ -242,7 +242,7 @@ class JobRunAttempt:
         run, log = outcome.run, self.task.log
         self.seen = run or self.seen
         if run is not None and self.task.follow_retries:
-            self._turn_to(run)
+            self.turn_to(run)
         if run is not None:
             push(self.context, {"status": str(run.status), **events.run_times(run)})
             if run.status.is_over:

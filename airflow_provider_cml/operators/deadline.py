@@ -79,7 +79,7 @@ def out_of_time(attempt: JobRunAttempt, struck: AirflowTaskTimeout) -> str:
 def overslept(attempt: JobRunAttempt, reported: Exception) -> str:
     """Airflow woke the task because its triggerer did not report in time: the run is stopped all the same.
 
-    It gives no event then, so what is known of the run comes from XCom.
+    It gives no event then, so what is known of the run comes from XCom: the first one, of a run that CML makes again.
     """
     watched = attempt.watched
     if not watched.run_id:
@@ -88,10 +88,14 @@ def overslept(attempt: JobRunAttempt, reported: Exception) -> str:
             f"of no run of its own."
         )
         raise with_facts(CmlTimeoutError(message), watched) from reported
-    _, error = end_run(attempt, None, f"when the triggerer had not reported in time ({reported})")
+    if attempt.task.follow_retries:
+        _turn_to_last_retry(attempt)
+    run, error = end_run(attempt, None, f"when the triggerer had not reported in time ({reported})")
     if error is not None:
         raise error from reported
-    return watched.run_id
+    if run is not None:
+        tell_outlets(attempt.task, attempt.context, run_facts(attempt.watched, run))
+    return attempt.watched.run_id
 
 
 def unwatched(attempt: JobRunAttempt, reported: Exception) -> CmlTaskError:
@@ -113,6 +117,21 @@ def too_long_busy(watched: Watched, message: str) -> CmlTaskError | CmlTaskFailE
             CmlTimeoutError(f"The time of this try was over before a run was started. {message}"), watched
         )
     return with_facts(CmlJobBusyFailError(f"{message} (busy_timeout)"), watched)
+
+
+def _turn_to_last_retry(attempt: JobRunAttempt) -> None:
+    """One look for the run that CML's own Job Retry has made last, which is the one that may go on."""
+    hook, watched = attempt.hook, attempt.watched
+    try:
+        run = hook.get_job_run(watched.project_id, watched.job_id, watched.run_id)
+        run = hook.find_last_retry(watched.ids, run, 0.0, attempt.task.poll_interval)
+    except CmlInterruptedError:
+        raise
+    except CmlError as error:
+        attempt.task.log.warning("Could not look for a run that CML has made of run %s: %s", watched.run_id, error)
+        return
+    if run.id != watched.run_id:
+        attempt.turn_to(run)
 
 
 def _find_sent(attempt: JobRunAttempt, key: RunKey) -> None:

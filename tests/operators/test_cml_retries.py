@@ -14,7 +14,7 @@ from airflow_provider_cml.api.conversations import succession
 from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.failures import CmlRunFailedError, CmlRunStoppedError, CmlTaskError, CmlTimeoutError
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
-from tests.airflow_side import context_of, run_task
+from tests.airflow_side import TaskDeferred, context_of, run_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -198,3 +198,74 @@ def test_a_kill_stops_the_run_that_is_followed(
         signal.signal(signal.SIGUSR1, former)
 
     assert [run.stop_requests for run in connections.ledger.executed(retried.id)] == [0, 1]
+
+
+# ---------------------------------------------------------------- Airflow wakes the task without an event
+
+
+@pytest.fixture
+def make_deferred(retried: Job, connections: Emulator) -> Make:
+    return lambda: CmlRunJobOperator(
+        task_id="value_at_risk",
+        project=retried.project_id,
+        job=retried.id,
+        poll_interval=0.05,
+        timeout=60,
+        deferrable=True,
+        follow_retries=True,
+    )
+
+
+def wake_late(make: Make, cml: Emulator, job: Job, context: Any, last: str) -> Any:
+    """What a task comes to that Airflow wakes without an event, when the last of two runs has this status."""
+    with pytest.raises(TaskDeferred):
+        make().execute(context)
+    deadline = time.monotonic() + 20
+    while [run.status for run in cml.ledger.executed(job.id)] != ["ENGINE_FAILED", last]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return make().resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+
+
+def test_a_late_triggerer_stops_the_run_that_goes_on(make_deferred: Make, connections: Emulator, retried: Job) -> None:
+    """XCom knows the first run only; the one CML has made of it is looked for, stopped, and named."""
+    retried.life = lives(FAILED, UNTIL_TOLD)
+    context = context_of(make_deferred())
+    with pytest.raises(CmlTimeoutError, match=r"triggerer had not reported in time .*It was stopped\.") as caught:
+        wake_late(make_deferred, connections, retried, context, "ENGINE_RUNNING")
+    one, two = connections.ledger.executed(retried.id)
+
+    assert (one.stop_requests, two.stop_requests, two.status) == (0, 1, "ENGINE_STOPPED")
+    assert caught.value.run_id == context["ti"].pushed["return_value"] == two.id
+    assert f"Run {two.id} of job" in str(caught.value)
+
+
+def test_a_late_triggerer_and_a_retry_that_succeeded(make_deferred: Make, connections: Emulator, retried: Job) -> None:
+    """The last run decides, though nobody has told of it: green, and nothing is stopped."""
+    context = context_of(make_deferred())
+    value = wake_late(make_deferred, connections, retried, context, "ENGINE_SUCCEEDED")
+    two = connections.ledger.executed(retried.id)[1]
+
+    assert value == context["ti"].pushed["return_value"] == two.id
+    assert context["ti"].pushed["status"] == "succeeded"
+    assert connections.ledger.count("StopJobRun") == 0
+
+
+def test_a_late_triggerer_and_a_look_that_fails(
+    make_deferred: Make,
+    connections: Emulator,
+    retried: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """Where the look for a retry gets no answer, the task ends with the run it knows, and the log says so."""
+    monkeypatch.setattr(succession, "POLL_PATIENCE", 0.2)
+    retried.life = lives(FAILED, UNTIL_TOLD)
+    connections.fault("GetJob", "error_before", status=503)
+    context = context_of(make_deferred())
+    with pytest.raises(CmlTimeoutError, match="It is over: failed") as caught:
+        wake_late(make_deferred, connections, retried, context, "ENGINE_RUNNING")
+    one = connections.ledger.executed(retried.id)[0]
+
+    assert caught.value.run_id == one.id
+    assert f"Could not look for a run that CML has made of run {one.id}" in log.text
