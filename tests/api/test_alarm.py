@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from airflow_provider_cml.api.alarm import BEAT, ROUND, Alarm, Limits, wake
+from airflow_provider_cml.api.alarm import BEAT, EXACT, ROUND, Alarm, Limits, wake
 from tests.triggers.virtual_time import VirtualLoop, run_in_virtual_time
 
 
@@ -102,6 +102,16 @@ def test_what_outlives_its_limit_is_ended():
     assert 5.0 <= first <= 5.0 + ROUND
     assert 7.0 <= second <= 7.0 + ROUND
     assert 4.9 == pytest.approx(third[0])
+
+
+def test_short_limits_are_exact():
+    """A second more than the three that a kill has would be the one in which Airflow ends the process."""
+
+    async def work():
+        limits = Limits()
+        return await asyncio.gather(*(limited(limits, seconds, 100.0) for seconds in (0.3, 3.0, EXACT - 0.1)))
+
+    assert [(pytest.approx(seconds), True) for seconds in (0.3, 3.0, EXACT - 0.1)] == run_in_virtual_time(work())
 
 
 def test_limits_stop_watching_when_nothing_is_under_way():
