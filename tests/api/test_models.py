@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from airflow_provider_cml.api import models
-from airflow_provider_cml.api.models import Job, JobRun, KeyOwner, Page, Project
+from airflow_provider_cml.api.models import Job, JobRun, KeyOwner, Page, Project, Usage
 from airflow_provider_cml.api.states import JobRunStatus
 
-NOUNS = [Project, Job, JobRun, KeyOwner, Page]
+NOUNS = [Project, Job, JobRun, KeyOwner, Page, Usage]
 
 
 @pytest.mark.parametrize("noun", NOUNS)
