@@ -51,6 +51,9 @@ def postgres(folder: Path) -> Iterator[str]:
         "unix_socket_directories": "",
         "port": port,
         "max_connections": 300,
+        # A scheduler that is killed alone leaves forks behind, and these its connection: where it held rows for update,
+        # Airflow 3.3 schedules their dag runs no more for as long as the forks live.
+        "idle_in_transaction_session_timeout": "20s",
         # Nobody pulls the plug of this machine: what is killed here is Airflow.
         "fsync": "off",
         "synchronous_commit": "off",
