@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_cml.api.conversations import starting, waiting
+from airflow_provider_cml.api import errors, retry
+from airflow_provider_cml.api.conversations import starting, waiting, watching
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_cml.emulator import Life
@@ -28,6 +29,7 @@ from airflow_provider_cml.failures import (
     CmlUnansweredError,
 )
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
+from airflow_provider_cml.triggers import sharing
 from tests.airflow_side import PASSWORD, context_of, end_active_run, run_task, set_connection
 
 if TYPE_CHECKING:
@@ -231,13 +233,60 @@ def test_run_that_turns_skipped_is_started_again(
     assert ran.value == connections.ledger.runs()[-1].id
 
 
-def test_polls_survive_what_passes(make: Make, connections: Emulator) -> None:
-    """503, a cut connection, HTML and broken JSON while waiting are asked over, and fail nothing."""
-    for kind in ("error_before", "drop_before", "html", "broken_json"):
-        connections.fault("GetJobRun", kind, count=1)
+BAD_POLLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "503": ("error_before", {}),
+    "429, seconds": ("too_many_requests", {"retry_after": 1}),
+    "429, a date": ("too_many_requests", {"retry_after": "date+1"}),
+    "429, nothing": ("too_many_requests", {}),
+    "429, negative": ("too_many_requests", {"retry_after": "-30"}),
+    "429, absurd": ("too_many_requests", {"retry_after": 99_999_999}),
+    "429, no number": ("too_many_requests", {"retry_after": "soon"}),
+    "500": ("error_before", {"status": 500}),
+    "502 with a page": ("html", {"status": 502}),
+    "504": ("error_before", {"status": 504}),
+    "cut off before": ("drop_before", {}),
+    "cut off after": ("drop_after", {}),
+    "login page": ("html", {}),
+    "login elsewhere": ("html", {"status": 302}),
+    "broken JSON": ("broken_json", {}),
+    "too late": ("delay_answer", {"seconds": 3.0}),
+}
+"""What a look at a run may be answered with, none of which says anything about the run."""
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch, connections: Emulator) -> None:
+    """Patience for many bad polls in a row, short waits when told to wait, and one second to answer."""
+    for module in (waiting, watching, sharing):
+        monkeypatch.setattr(module, "POLL_PATIENCE", 60.0)
+    monkeypatch.setattr(errors, "RETRY_AFTER_CAP", 0.1)
+    monkeypatch.setattr(retry, "LONGEST_GAP", 0.1)
+    set_connection(monkeypatch, host=connections.url, password=connections.api_key, extra={"timeout": 1})
+
+
+@pytest.mark.usefixtures("patient")
+def test_polls_survive_what_passes(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, deferrable: bool
+) -> None:
+    """Each kind of bad poll, one after the other, by requests in the worker and by aiohttp in the trigger: green."""
+    job.life = Life(running=None)
+    kinds = list(BAD_POLLS.values())
+    # Where the task goes to sleep, the look before it is the first to be answered badly.
+    for kind, settings in [*kinds[: int(deferrable)], *kinds]:
+        connections.fault("GetJobRun", kind, count=1, **settings)
+
+    def end_when_all_have_passed(entry: Any) -> None:
+        if entry.operation == "GetJobRun" and all(fault["fired"] for fault in connections.faults.listing()):
+            workspace.set_status(workspace.runs_of(job)[0], "succeeded")
+
+    connections.ledger.listeners.append(end_when_all_have_passed)
     ran = run_task(make, context_of(make()))
 
     assert ran.value == connections.ledger.executed()[0].id
+    assert len(ran.deferrals) == int(deferrable)
+    assert [fault["fired"] for fault in connections.faults.listing()] == [1] * (len(kinds) + int(deferrable))
+    assert connections.ledger.count("CreateJobRun") == 1
+    assert connections.ledger.count("StopJobRun") == 0
 
 
 def test_workspace_that_answers_no_more_leaves_the_run_alone(make: Make, connections: Emulator, job: Job) -> None:
