@@ -109,6 +109,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     home = tmp_path_factory.mktemp("failed")
     dags = home / "dags"
     dags.mkdir()
+    (home / "airflow").mkdir()  # 3.0 does not make it
     (dags / "failing.py").write_text(DAG_FILE)
     (home / "program.py").write_text(PROGRAM)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTEST"))}
