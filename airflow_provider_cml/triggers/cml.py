@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -21,7 +20,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.line import QUIET, Place
 from airflow_provider_cml.api.conversations.succession import follow_retries
-from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, SHORTEST_SHARE, stop_if_active
+from airflow_provider_cml.api.conversations.waiting import gap_in_midst, stop_if_active
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow, outcome_of
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.compat import task_state
@@ -177,14 +176,12 @@ class CmlJobRunTrigger(_CmlTrigger):
 
     def _pace(self, watched: events.Watched) -> Pace:
         age = max(time.time() - watched.began, 0.0) if watched.began else 0.0
-        # Spread: a restarted triggerer resumes thousands of these at the same moment. Over the shortest gap at most,
-        # so that the last first looks do not meet with the first second ones.
-        spread = SHORTEST_SHARE * min(max(age * AGE_SHARE, 1.0), self.poll_interval)
         return Pace(
             poll_interval=self.poll_interval,
             timeout=events.seconds_to(watched.deadline),
             age=age,
-            first_gap=QUIET + random.uniform(0.0, spread),  # noqa: S311 - jitter
+            # A restarted triggerer resumes thousands of these at the same moment.
+            first_gap=QUIET + gap_in_midst(age, self.poll_interval),
         )
 
 

@@ -61,8 +61,10 @@ def connect(port: int, authority: str) -> None:
 def log_as_a_triggerer() -> None:
     """Airflow's own set-up for the process in which triggers run, at its default level; the lines go nowhere.
 
-    In life they go through a socket to the triggerer, which writes them into the task's log.
+    In life they go through a socket to the triggerer, which writes them into the task's log. What it has loaded before
+    its first trigger is loaded here, too.
     """
+    import airflow.jobs.triggerer_job_runner  # noqa: F401 - see above
     from airflow.sdk.log import configure_logging
 
     configure_logging(json_output=True, output=Path(os.devnull).open("wb"), sending_to_supervisor=True)  # noqa: SIM115

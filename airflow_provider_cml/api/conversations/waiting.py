@@ -6,6 +6,7 @@ good answer, and end the wait, not the run. A status nobody knows is waited for 
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -71,6 +72,16 @@ def gap_after(age: float, poll_interval: float) -> float:
     The jitter keeps ten thousand waits that a restarted triggerer resumes at once from knocking at once.
     """
     return _gap(age, poll_interval) * random.uniform(SHORTEST_SHARE, 1.0)  # noqa: S311 - jitter
+
+
+def gap_in_midst(age: float, poll_interval: float) -> float:
+    """Seconds to the first look of a wait that is resumed: what is left of a gap at some moment of it.
+
+    Ten thousand waits that are resumed together then look as many times in each second, from the first second on. Some
+    moment falls into a gap the likelier the longer the gap is; hence the root.
+    """
+    share = math.sqrt(random.uniform(SHORTEST_SHARE**2, 1.0))  # noqa: S311 - jitter
+    return _gap(age, poll_interval) * share * random.uniform(0.0, 1.0)  # noqa: S311 - jitter
 
 
 def shareable_age(age: float, poll_interval: float) -> float:
