@@ -6,7 +6,6 @@ import asyncio
 import threading
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,9 @@ from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigge
 if TYPE_CHECKING:
     from airflow_provider_cml.emulator import Emulator, Job, Run, Workspace
 
-airflow_3 = pytest.mark.skipif(
-    find_spec("airflow.sdk") is None, reason="only 3.3 tells a trigger, and 3.x has the words"
-)
 TOLD = tuple(int(part) for part in version("apache-airflow").split(".")[:2]) >= (3, 3)
 """Whether this Airflow tells a trigger that its task was ended."""
+where_told = pytest.mark.skipif(not TOLD, reason="only 3.3 and newer tell a trigger")
 ENDED = ["failed", "success", "skipped", "removed", "scheduled", "queued", "running", None]
 """States in which a trigger may find its task when a user has marked or cleared it; None is "cleared" itself."""
 
@@ -69,7 +66,7 @@ def trigger_of(run: Run, *, map_index: int = -1, cancel_on_kill: bool = True) ->
     return trigger
 
 
-@airflow_3
+@where_told
 @pytest.mark.parametrize("map_index", [-1, 3])
 @pytest.mark.parametrize("state", ENDED)
 def test_user_ends_the_task(connections: Emulator, run: Run, supervise: Any, state: str | None, map_index: int) -> None:
@@ -80,7 +77,7 @@ def test_user_ends_the_task(connections: Emulator, run: Run, supervise: Any, sta
     assert connections.ledger.runs()[0].stop_requests == 1
 
 
-@airflow_3
+@where_told
 @pytest.mark.parametrize("state", ["deferred", "up_for_retry"])
 def test_triggerer_that_loses_its_triggers_stops_nothing(
     connections: Emulator, run: Run, supervise: Any, state: str, log: pytest.LogCaptureFixture
@@ -93,7 +90,7 @@ def test_triggerer_that_loses_its_triggers_stops_nothing(
     assert "nobody has killed it" in log.text
 
 
-@airflow_3
+@where_told
 def test_stop_outlives_repeated_cancellations(connections: Emulator, run: Run, supervise: Any) -> None:
     """Airflow 3.3 cancels a trigger again at each of its turns, a second apart, while its on_kill is at work."""
     supervise("failed")
@@ -113,7 +110,7 @@ def test_stop_outlives_repeated_cancellations(connections: Emulator, run: Run, s
     assert connections.ledger.runs()[0].stop_requests == 1
 
 
-@airflow_3
+@where_told
 @pytest.mark.parametrize("status", ["stopping", "stopped", "succeeded", "failed", "timedout", "skipped"])
 def test_run_that_is_over_or_stopping_is_left(
     connections: Emulator, workspace: Workspace, run: Run, supervise: Any, status: str
@@ -126,7 +123,7 @@ def test_run_that_is_over_or_stopping_is_left(
     assert connections.ledger.count("StopJobRun") == 0
 
 
-@airflow_3
+@where_told
 def test_cancel_on_kill_switches_it_off(connections: Emulator, run: Run, supervise: Any) -> None:
     """Then nothing is asked, neither Airflow nor CML."""
     triggerer = supervise("failed")
@@ -136,7 +133,7 @@ def test_cancel_on_kill_switches_it_off(connections: Emulator, run: Run, supervi
     assert connections.ledger.requests() == []
 
 
-@airflow_3
+@where_told
 @pytest.mark.parametrize(
     ("operation", "kind", "settings"),
     [
@@ -165,7 +162,7 @@ def test_stop_that_fails_is_told(
     assert "may still be active" in log.text or "with a refusal" in log.text
 
 
-@airflow_3
+@where_told
 def test_state_that_cannot_be_asked_stops_nothing(
     connections: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
