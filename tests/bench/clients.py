@@ -62,10 +62,15 @@ def log_as_a_triggerer() -> None:
     """Airflow's own set-up for the process in which triggers run, at its default level; the lines go nowhere.
 
     In life they go through a socket to the triggerer, which writes them into the task's log. What it has loaded before
-    its first trigger is loaded here, too.
+    its first trigger is loaded here, too, by everybody.
     """
     import airflow.jobs.triggerer_job_runner  # noqa: F401 - see above
+    from airflow.sdk.bases.hook import BaseHook
     from airflow.sdk.log import configure_logging
+
+    BaseHook.get_connection(
+        "databricks_default"
+    )  # its secrets backends are made at the first look-up of any connection
 
     configure_logging(json_output=True, output=Path(os.devnull).open("wb"), sending_to_supervisor=True)  # noqa: SIM115
 
