@@ -9,11 +9,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+AIRFLOW = version("apache-airflow-core" if find_spec("airflow.sdk") else "apache-airflow")
 DAG_FILE = """
 import json
 import os
@@ -132,7 +135,8 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads((home / "found.json").read_text())
-    found["told"] = [json.loads(line) for line in (home / "told.jsonl").read_text().splitlines()]
+    told = home / "told.jsonl"
+    found["told"] = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
     return found
 
 
@@ -152,6 +156,9 @@ def test_xcoms_and_the_button_outlast_a_failure(failed: dict[str, Any], index: s
     assert xcoms["run_url"] == task["link"] == url
 
 
+@pytest.mark.skipif(
+    AIRFLOW.startswith(("3.0.", "3.1.", "3.2.")), reason="its dag.test() gives callbacks no exception; its workers do"
+)
 @pytest.mark.parametrize(("index", "year"), [(0, "2007"), (1, "2008")])
 def test_callback_is_given_the_error(failed: dict[str, Any], index: int, year: str) -> None:
     """on_failure_callback gets the error itself: its text names run, status and link, and it carries them."""
