@@ -39,7 +39,7 @@ from tests.bench.verdicts import (
 
 SHORT = os.environ.get("SHORT", "") not in {"", "0"}
 ROUNDS = 1 if SHORT else 3
-CROWD = 2_000 if SHORT else 10_000
+CROWD = 1_000 if SHORT else 10_000
 CROWD_INTERVAL = 10.0 if SHORT else 30.0
 OPERATORS = {
     OURS: "airflow_provider_cml.operators.cml",
@@ -65,7 +65,7 @@ class Bench:
     def polling(self) -> None:
         """300 runs that never end, looked at each second."""
         for client in NAMES:
-            warm, seconds = (6, 4) if SHORT else (8, 10)
+            warm, seconds = (7, 3) if SHORT else (8, 10)  # after the five quiet seconds
             account = measure(
                 self._certificates, "subject", "polling", client, count=300, interval=1, warm=warm, seconds=seconds
             )
@@ -94,7 +94,7 @@ class Bench:
     def memory(self) -> None:
         """What each of another thousand waiting triggers takes."""
         count = 300 if SHORT else 1000
-        for client in (OURS, BARE, DATABRICKS):
+        for client in (OURS, DATABRICKS) if SHORT else (OURS, BARE, DATABRICKS):
             # The peers look at once, and open a connection each; we stay quiet first, and then share.
             account = measure(
                 self._certificates, "subject", "memory", client, count=count, interval=30, settle=8 if SHORT else 30
@@ -105,13 +105,13 @@ class Bench:
         """Whether anything keeps the loop."""
         for client in (OURS, BARE):
             account = measure(
-                self._certificates, "subject", "bursts", client, count=1000, interval=10, seconds=12 if SHORT else 20
+                self._certificates, "subject", "bursts", client, count=1000, interval=10, seconds=7 if SHORT else 20
             )
             self.keep("bursts", client, account.found)
 
     def sharing(self) -> None:
         """1,000 triggers that wait for 10 runs."""
-        seconds = 20 if SHORT else 60
+        seconds = 10 if SHORT else 60
         account = measure(
             self._certificates, "subject", "sharing", OURS, count=1000, distinct=10, interval=10, seconds=seconds
         )
@@ -123,7 +123,7 @@ class Bench:
         """How late an end is told: in virtual time, and a smaller set in real time, everybody at once."""
         for client, numbers in virtual_delays().items():
             self.keep("delays in virtual time", client, numbers)
-        longest = 20 if SHORT else 60
+        longest = 5 if SHORT else 60
 
         def one(client: str) -> dict[str, Any]:
             return measure(self._certificates, "subject", "delays", client, count=40, longest=longest).found

@@ -201,6 +201,7 @@ async def delays(chosen: Client, count: int, longest: float) -> dict[str, Any]:
     for length in lengths:
         spread = [begun + length * (0.9 + 0.2 * at / count) for at in range(count)]
         await waiting.begin(count, chosen.interval, 0.0, partial(_end_of, spread))
+    # `finish` returns as soon as all are told.
     found = await waiting.finish(patience=longest * 1.1 + 2 * chosen.interval)
     by_length = {
         str(length): [delay for end, delay in waiting.delays if 0.85 < (end - begun) / length < 1.15]
