@@ -211,6 +211,20 @@ REMOVALS = (
         f"{_SENSOR}::test_event_that_cannot_be_read_is_no_success",
     ),
     Removal(
+        14,
+        "what Airflow's base class makes of an error in that mode stands",
+        "        if verdict is not error:\n            raise verdict from verdict.__cause__\n",
+        "",
+        "tests/test_endings.py::test_trouble",
+    ),
+    Removal(
+        14,
+        "whatever went wrong, `soft_fail` skips it",
+        "(self.task.soft_fail and isinstance(cause, _SOFT))",
+        "self.task.soft_fail",
+        "tests/test_endings.py::test_status",
+    ),
+    Removal(
         15,
         "a run that is over is given to the triggerer",
         "            if run.status.is_over and not self._is_followed(run):\n"
