@@ -51,6 +51,7 @@ def test_the_run_that_succeeds_decides(
     connections: Emulator, workspace: Workspace, retried: Job, mode: str, by: str
 ) -> None:
     """The run that was named fails, CML's retry succeeds: green, with the id of the second."""
+    retried.life = [FAILED, Life(running=3.0)]  # not over before the first look of a slow machine
     first = workspace.start(retried, KEY)
     named = {"run_key": "somebody's"} if by == "run_key" else {}
     ran = run_task(lambda: sensor(first, mode, **named), context_of(sensor(first, mode)))
