@@ -173,9 +173,7 @@ def slope(samples: list[Sample], name: str) -> float:
 def report(samples: list[Sample]) -> str:
     """Means and slopes of what was measured after the runs had all come once."""
     steady = [each for each in samples if each.seconds > LONGEST + 30] or samples
-    lines = [
-        f"{len(samples)} samples, {len(steady)} of them after the first {LONGEST + 30} s; last: {told(samples[-1])}"
-    ]
+    lines = [f"{samples[-1].events} runs ended; from minute {steady[0].seconds / 60:.0f} on:"]
     names = {
         "megabytes": "memory, MB",
         "files": "open files",
