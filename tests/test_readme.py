@@ -176,7 +176,7 @@ def test_names_in_backticks_are_there() -> None:
 @pytest.fixture
 def readme(connections: Emulator, workspace: Workspace, project: Project) -> Iterator[dict[str, Any]]:
     """All Python of the README, run from top to bottom beside the workspace it speaks of; the names it leaves."""
-    workspace.add_job(project, "value at risk", number=208, life=Life(running=0.1))
+    workspace.add_job(project, "value at risk", number=208, life=Life(running=3.0))
     is_2 = find_spec("airflow.sdk") is None
     make_dag = import_module("airflow.models" if is_2 else "airflow.sdk").DAG
     asset = import_module("airflow.datasets").Dataset if is_2 else import_module("airflow.sdk").Asset
