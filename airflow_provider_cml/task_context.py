@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.environment import as_text
 from airflow_provider_cml.api.errors import CmlInputError
 from airflow_provider_cml.api.run_key import RunKey
@@ -19,7 +18,6 @@ from airflow_provider_cml.compat import airflow_base_url, conf, context_to_airfl
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from airflow_provider_cml.compat import BaseOperator
 
 _UNSENT = frozenset({"AIRFLOW_CTX_DAG_EMAIL", "AIRFLOW_CTX_DAG_OWNER"})
 """Facts about people, which a run in another system has no need of."""
@@ -73,13 +71,6 @@ def pulled(context: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     ti = context["ti"]
     index = -1 if ti.map_index is None else ti.map_index
     return [str(ti.xcom_pull(task_ids=ti.task_id, key=name, map_indexes=index) or "") for name in names]
-
-
-def is_settled(task: BaseOperator, key: RunKey) -> bool:
-    """Whether Airflow itself has waited long enough since the earlier try: a retry, after 90 s at least."""
-    is_retry = key.try_number > key.max_tries - key.retries + 1
-    delay = getattr(task.retry_delay, "total_seconds", lambda: 0.0)()
-    return bool(is_retry and delay >= SETTLE and getattr(task, "retry_policy", None) is None)
 
 
 def line_date(context: Mapping[str, Any]) -> str:

@@ -148,6 +148,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_GAP", 0.01)
     monkeypatch.setattr(starting, "BUSY_GAP", 0.05)
     monkeypatch.setattr(starting, "FORMER_GAP", 0.05)
+    monkeypatch.setattr(starting, "SETTLE", 0.1)
     monkeypatch.setattr(posting, "LOSS_GAPS", (0.05,))
     monkeypatch.setattr(posting, "REFUSAL_GAPS", (0.05,))
     monkeypatch.setattr(sharing, "BUSY_GAP", 0.05)

@@ -24,7 +24,7 @@ from airflow_provider_cml.operators.deadline import end_run, out_of_time, too_lo
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained, warn_of_memory
-from airflow_provider_cml.task_context import is_deployment_told, is_settled, line_date, push, run_key
+from airflow_provider_cml.task_context import is_deployment_told, line_date, push, run_key
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -121,7 +121,6 @@ class JobRunAttempt:
             refusals=watched.refusals,
             busy_timeout=events.seconds_to(watched.free_deadline),
             poll_interval=task.poll_interval,
-            settled=is_settled(task, self.key),
             waited=max(time.time() - watched.tried, 0.0) if watched.tried else 0.0,
             excluded=frozenset(watched.excluded),
         )

@@ -29,7 +29,6 @@ class Start:
     :param refusals: starts CML has refused this try before, in an earlier conversation.
     :param busy_timeout: seconds to wait for a busy job and for former runs to stop; None is without limit.
     :param poll_interval: the longest gap between two looks at a busy job, seconds.
-    :param settled: the earlier try is known to be at least SETTLE seconds gone.
     :param waited: seconds since this try began that other conversations have taken already.
     :param sent: the keys of the starts of this conversation that are out, accepted or lost, kept as it goes for whoever
         has to clean up; those known to have started nothing are taken out again.
@@ -47,7 +46,6 @@ class Start:
     refusals: int = 0
     busy_timeout: float | None = None
     poll_interval: float = 30.0
-    settled: bool = False
     waited: float = 0.0
     excluded: frozenset[str] = frozenset()
     sent: list[RunKey] = field(default_factory=list)

@@ -87,7 +87,7 @@ class _Starting:
         self.start = start
         self.history = History(start.ids)
         self.posting = Posting(start, self.history)
-        self.settled = start.settled or start.key.try_number <= 1
+        self.settled = start.key.try_number <= 1
         self.began: float | None = None
         self.stopped: set[str] = set()
         self.relooks = 0
@@ -203,6 +203,7 @@ class _Starting:
 
         Not if a run of the try just before this one is in the list: a try starts one run. A refusal proves nothing.
         What this try has waited already, for a busy job say, counts: the earlier one sent nothing since this one began.
+        The task's `retry_delay` does not: Airflow begins the next try of a task at once if its scheduler died.
         """
         if self.settled:
             return _Then.NEXT_STEP

@@ -707,13 +707,12 @@ def test_settle_looks_at_the_try_just_before() -> None:
     assert SETTLE in paper.player.pauses
 
 
-@pytest.mark.parametrize("settings", [{"settled": True}, {}])
-def test_settle_is_saved_where_time_has_passed(settings: dict[str, Any]) -> None:
-    """A retry delay of SETTLE or more, or a first try."""
+def test_first_try_does_not_settle() -> None:
+    """There is no earlier one."""
     paper = PaperJob()
     paper.add("succeeded")
 
-    started(paper, try_number(2) if settings else KEY, **settings)
+    started(paper)
 
     assert [] == paper.player.pauses
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.conversations.start import Start
-from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.run_key import RunKey
 from tests.api.exactly_once.one_try import Ending
 from tests.api.exactly_once.worker import Worker
@@ -129,10 +128,7 @@ class Airflow:
         self.try_number += 1
         if not self.wish.durable and self.try_number > 1:
             self.series += 1
-        # As the operator decides it: this is a retry, and its delay alone was long enough.
-        is_retry = self.try_number > self.max_tries - self.retries + 1
-        settled = is_retry and self.retry_delay >= SETTLE
-        worker = Worker(self.story, self.series, replace(self.wish, key=self.key, settled=settled))
+        worker = Worker(self.story, self.series, replace(self.wish, key=self.key))
         self.workers.append(worker)
         self.current = worker
         self.story.tell(f"Airflow begins {worker}, max_tries {self.max_tries}, retries {self.retries}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from airflow_provider_cml.api.conversations import starting, waiting
+from airflow_provider_cml.api.conversations import waiting
 from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.conversations.start import Start, Started
 from airflow_provider_cml.api.endpoint import CONNECT_TIMEOUT, Endpoint, Tls
@@ -99,8 +99,6 @@ class Story:
         self.try_number += 1
         if not self.mode.get("durable", True) and self.try_number > 1:
             self.series += 1
-        is_retry = self.try_number > self.max_tries - self.retries + 1
-        settled = is_retry and self.delay >= starting.SETTLE
         self.process = Process(self.pace)
         self.death: float | None = None
         """Seconds of ours after which the process is interrupted, wherever it is then."""
@@ -110,7 +108,7 @@ class Story:
             else:
                 self.death = dice.uniform(0.0, LATEST_DEATH) / self.pace
         self.taken: list[Started] = []
-        start = Start(self.ids, self.key, settled=settled, **self.mode)
+        start = Start(self.ids, self.key, **self.mode)
         self.one_try = OneTry(start, self.taken.append, self.notes.append)
 
     def exchange(self) -> Exchange[Ending]:
