@@ -51,14 +51,14 @@ def clear(row: Row, staged: Path) -> str:
     return f"FAILED: {'; '.join(faults)}" if faults else "as README says"
 
 
-def try_row(row: Row, wheel: Path, *, with_clear: bool) -> Told:
+def try_row(row: Row, wheel: Path, *, with_clear: bool, is_short: bool) -> Told:
     """Make the environment of a row, and ask it everything."""
     begin, told = time.monotonic(), {}
     try:
         moved = make(row, wheel)
         told["versions"] = f"FAILED: moved {', '.join(moved)}" if moved else f"{len(freeze(row))} kept"
         staged = stage(row)
-        told |= probe(row, staged)
+        told |= probe(row, staged, is_short=is_short)
         say(f"{row.name}: {told}")
         if row.is_first and with_clear:
             told["clear"] = clear(row, staged)
@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--complete", action="store_true", help="a missing interpreter is a failure")
     parser.add_argument("--record", action="store_true", help="resolve the constraints anew, and end")
     parser.add_argument(
-        "--short", action="store_true", help="the clear scenarios on the lowest and newest Airflow only"
+        "--short", action="store_true", help="clears on the lowest and newest Airflow only, tests on the others"
     )
     wanted = parser.parse_args()
     chosen = [row for row in rows() if row.name in wanted.rows or not wanted.rows]
@@ -111,7 +111,7 @@ def main() -> int:
     lowest, *_, newest = [row for row in rows() if row.is_first]
     cleared = set() if wanted.no_clear else {lowest, newest} if wanted.short else set(present)
     with ThreadPoolExecutor(AT_A_TIME) as beside:
-        tried = beside.map(lambda row: try_row(row, wheel, with_clear=row in cleared), present)
+        tried = beside.map(lambda row: try_row(row, wheel, with_clear=row in cleared, is_short=wanted.short), present)
         found |= dict(zip(present, tried, strict=True))
     found = {row: found[row] for row in chosen}
     say(f"\n{printed(found)}\n\n{time.monotonic() - begin:.0f} s; what each row says of itself is below {HOUSE.name}/")
