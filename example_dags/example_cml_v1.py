@@ -3,7 +3,7 @@
 The legacy Jobs API can start a job and nothing else. So the operator does not wait; it leaves in XCom the key
 that it put into the run's environment, and the sensor finds the run by this key, over a connection to API v2.
 On `cml_v1` a job is named by the number in its URL, on `cml_default` by its name or id. The legacy API cannot
-tell when a busy job is free again: a start beside an active run fails.
+tell when a busy job is free again: a start that is refused beside an active run is sent again after a while.
 """
 
 from airflow.sdk import DAG
