@@ -100,10 +100,10 @@ class CmlJobRunEventTrigger(BaseEventTrigger):
         return self._watch(shared_stream)
 
     async def _watch(self, beats: AsyncIterator[Beat]) -> AsyncGenerator[TriggerEvent]:
-        from airflow_provider_cml.triggers.watcher import Watched, Watcher  # noqa: PLC0415 - see run
+        from airflow_provider_cml.triggers.watcher import Watch, Watcher  # noqa: PLC0415 - see run
 
-        watched = Watched(self.cml_conn_id, self.project, self.job, tuple(self.statuses), self.poll_interval)
-        watcher = Watcher(watched, getattr(self, "asset_state_store", None), self.log)
+        watch = Watch(self.cml_conn_id, self.project, self.job, tuple(self.statuses), self.poll_interval)
+        watcher = Watcher(watch, getattr(self, "asset_state_store", None), self.log)
         try:
             async for beat in beats:
                 for payload in await watcher.look(beat):

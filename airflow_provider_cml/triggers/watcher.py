@@ -37,12 +37,14 @@ PATIENCE = 60.0
 """Seconds one look survives failures to ask. Airflow gives a watcher 300 for all that happens between two beats."""
 LONGEST_GAP = 600.0
 """Seconds between two looks at most, while they fail."""
+DOUBLINGS = 10
+"""How often a gap is doubled; a number that a job gone for weeks cannot make too large for a float."""
 MOVED_GAP = 30.0
 """Seconds to leave to another watcher that is at work: its events are confirmed by then, or it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class Watch:
     """What is watched: a job as the DAG's author calls it, and which endings are of interest."""
 
     cml_conn_id: str
@@ -64,11 +66,11 @@ class Watcher:
     :param accessors: the state of the watched assets, as Airflow 3.3+ gives it to a trigger.
     """
 
-    def __init__(self, watched: Watched, accessors: Any, log: Any) -> None:
-        self._watched = watched
+    def __init__(self, watch: Watch, accessors: Any, log: Any) -> None:
+        self._watch = watch
         self._log = log
-        self._mark = Watermark(accessors, watched.key)
-        self._stay = sharing.Stay(watched.cml_conn_id)
+        self._mark = Watermark(accessors, watch.key)
+        self._stay = sharing.Stay(watch.cml_conn_id)
         self._told: list[Beat] = []
         self._ids: JobIds | None = None
         self._run_url = ""
@@ -111,7 +113,7 @@ class Watcher:
 
     def __str__(self) -> str:
         """The job in words."""
-        return f"job {self._watched.job!r} of project {self._watched.project!r}"
+        return f"job {self._watch.job!r} of project {self._watch.project!r}"
 
     async def _look(self) -> list[dict[str, Any]]:
         mark = self._mark
@@ -127,13 +129,13 @@ class Watcher:
             self._log.info("Watching %s. %s", self, self._beginning())
         endpoint = await self._stay.renew()
         if self._ids is None:
-            watched = self._watched
-            self._ids = await self._perform(lambda: find_job_ids(watched.project, watched.job))
+            watch = self._watch
+            self._ids = await self._perform(lambda: find_job_ids(watch.project, watch.job))
         ids, cursor = self._ids, mark.cursor
-        max_age = self._watched.poll_interval * SHORTEST_SHARE * 0.95
+        max_age = self._watch.poll_interval * SHORTEST_SHARE * 0.95
         found = await self._perform(lambda: look_for_endings(ids, cursor, PATIENCE, max_age))
         self._recover()
-        news = [run for run in found.runs if run.status in self._watched.statuses]
+        news = [run for run in found.runs if run.status in self._watch.statuses]
         if news and not self._run_url:
             self._run_url = await self._link(endpoint, ids)
         doubtful = mark.doubtful
@@ -144,7 +146,7 @@ class Watcher:
         repeated = run.id in doubtful
         self._log.info("Run %s of %s is %s%s.", run.id, self, run.status, " (told once more)" if repeated else "")
         facts = run_facts(events.Watched(ids.project_id, ids.job_id, run_url=self._run_url), run)
-        return {"project": self._watched.project, "job": self._watched.job, **facts, "repeated": repeated}
+        return {"project": self._watch.project, "job": self._watch.job, **facts, "repeated": repeated}
 
     async def _link(self, endpoint: Endpoint, ids: JobIds) -> str:
         """The address of the jobs page. One request; where it fails, events go without a link."""
@@ -155,7 +157,7 @@ class Watcher:
         return endpoint.jobs_url(project.owner, project.slug)
 
     async def _perform(self, exchange: Callable[[], Exchange[T]]) -> T:
-        return await sharing.perform(self._watched.cml_conn_id, exchange, self._tell)
+        return await sharing.perform(self._watch.cml_conn_id, exchange, self._tell)
 
     def _beginning(self) -> str:
         kept = "" if self._mark.survives else " Nothing is kept: what ends while no triggerer runs will not be told."
@@ -167,7 +169,8 @@ class Watcher:
 
     def _fail(self, text: str) -> None:
         self._failures += 1
-        gap = min(self._watched.poll_interval * 2.0**self._failures, max(LONGEST_GAP, self._watched.poll_interval))
+        rarer = self._watch.poll_interval * 2.0 ** min(self._failures, DOUBLINGS)
+        gap = min(rarer, max(LONGEST_GAP, self._watch.poll_interval))
         self._not_before = asyncio.get_running_loop().time() + gap * SHORTEST_SHARE
         self._complain(text)
 

@@ -10,13 +10,13 @@ import pytest
 
 from airflow_provider_cml.triggers import watcher
 from airflow_provider_cml.triggers.beats import Beat
-from airflow_provider_cml.triggers.watcher import Watched, Watcher
+from airflow_provider_cml.triggers.watcher import Watch, Watcher
 from tests.triggers.test_watermark import Accessors, Store
 
 if TYPE_CHECKING:
     from airflow_provider_cml.emulator import Emulator, Job, Workspace
 
-WATCHED = Watched("cml_default", "alice/risk-analysis", "nightly VaR", ("succeeded", "failed"), 0.01)
+WATCH = Watch("cml_default", "alice/risk-analysis", "nightly VaR", ("succeeded", "failed"), 0.01)
 
 
 async def step(one: Watcher) -> tuple[Beat, list[dict[str, Any]]]:
@@ -40,7 +40,7 @@ def test_thawed_watcher_tells_nothing_again(
     store = Store()
 
     async def story() -> None:
-        frozen, other = (Watcher(WATCHED, Accessors(asset=store), logging.getLogger("test")) for _ in range(2))
+        frozen, other = (Watcher(WATCH, Accessors(asset=store), logging.getLogger("test")) for _ in range(2))
         assert (await step(frozen))[1] == []
         assert (await step(other))[1] == []
         run = workspace.start(job)
@@ -69,7 +69,7 @@ def test_beat_is_told_of_its_events(connections: Emulator, workspace: Workspace,
     """Only a beat that made events is followed by another as soon as these are stored."""
 
     async def story() -> None:
-        one = Watcher(WATCHED, None, logging.getLogger("test"))
+        one = Watcher(WATCH, None, logging.getLogger("test"))
         first, _ = await step(one)
         workspace.set_status(workspace.start(job), "failed")
         second, _ = await step(one)
@@ -83,13 +83,30 @@ def test_beat_is_told_of_its_events(connections: Emulator, workspace: Workspace,
 def test_mark_is_that_of_the_watch() -> None:
     """Another gap is the same watch; other endings, another job or another connection are not."""
     keys = {
-        Watched("cml_default", "p", "j", ("failed", "succeeded"), 30.0).key,
-        Watched("cml_default", "p", "j", ("succeeded", "failed"), 5.0).key,
+        Watch("cml_default", "p", "j", ("failed", "succeeded"), 30.0).key,
+        Watch("cml_default", "p", "j", ("succeeded", "failed"), 5.0).key,
     }
     others = {
-        Watched("cml_default", "p", "j", ("failed",), 30.0).key,
-        Watched("cml_default", "p", "k", ("failed", "succeeded"), 30.0).key,
-        Watched("cml_other", "p", "j", ("failed", "succeeded"), 30.0).key,
+        Watch("cml_default", "p", "j", ("failed",), 30.0).key,
+        Watch("cml_default", "p", "k", ("failed", "succeeded"), 30.0).key,
+        Watch("cml_other", "p", "j", ("failed", "succeeded"), 30.0).key,
     }
 
     assert (1, 3) == (len(keys), len(others - keys))
+
+
+def test_failures_without_end(
+    connections: Emulator, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    """A job that is gone for weeks is looked for a thousand times and more; the watcher still never raises."""
+    monkeypatch.setattr(watcher, "LONGEST_GAP", 0.0)
+
+    async def story() -> None:
+        one = Watcher(Watch("cml_default", "", "nightly VaR", ("failed",), 0.0), None, logging.getLogger("test"))
+        for _ in range(1100):
+            assert await one.look(Beat()) == []
+        await one.leave()
+
+    asyncio.run(story())
+    (warning,) = [record.message for record in log.records if record.levelno >= logging.WARNING]
+    assert warning.startswith("Watching job 'nightly VaR' of project '': project: '' names no project")
