@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml.api import retry
-from airflow_provider_cml.api.conversations import history, posting, starting, waiting, watching
+from airflow_provider_cml.api.conversations import history, line, posting, starting, waiting, watching
 from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-from airflow_provider_cml.triggers import cml as triggers
 from airflow_provider_cml.triggers import sharing
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 
@@ -153,7 +152,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posting, "REFUSAL_GAPS", (0.05,))
     monkeypatch.setattr(sharing, "BUSY_GAP", 0.05)
     monkeypatch.setattr(sharing, "POLL_PATIENCE", 0.4)
-    monkeypatch.setattr(triggers, "QUIET", 0.02)
+    monkeypatch.setattr(line, "QUIET", 0.02)
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ TESTED_ELSEWHERE = {
     "sensors/since.py": "sensors/test_cml.py",
     "sensors/watch.py": "sensors/test_cml.py",  # what the sensor does
     "sensors/target.py": "sensors/test_cml_since.py",
+    "triggers/one_event.py": "triggers/test_cml.py",
     "api/conversations/starting_v1.py": "test_legacy.py",
     "api/conversations/by_name.py": "hooks/test_twins.py",
     "api/sessions.py": "api/test_transports.py",  # what they carry, and where they go

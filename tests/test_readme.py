@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml import __version__, events
-from airflow_provider_cml.api.conversations import chain, posting, reason, starting, succession, waiting
+from airflow_provider_cml.api.conversations import chain, posting, starting, succession, usage, waiting
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.connection import FORM
 from airflow_provider_cml.emulator import Life
@@ -121,7 +121,7 @@ def test_times_of_a_run() -> None:
         ("Start a DAG when a run ends", "after ten minutes at the latest", watcher.LONGEST_GAP == 600),
         ("Backfills", "one request in each gap (5 s", starting.BUSY_GAP == 5),
         ("CML's own retries", "three minutes more", succession.LATENESS == 180),
-        ("Why did it fail", "three seconds at most", reason.READ_TIMEOUT == 1.5),
+        ("Why did it fail", "three seconds at most", usage.READ_TIMEOUT == 1.5),
         ("Cancel and time out", "within 3 s", task.KILL_SECONDS == 3),
         ("API v1", "15 seconds", posting.REFUSAL_GAPS[0] == 15),
         ("API v1", "gaps that grow to five minutes", posting.REFUSAL_GAPS[-1] == 300),

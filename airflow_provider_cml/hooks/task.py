@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations import finding, reason, starting, starting_v1, succession, waiting, watching
+from airflow_provider_cml.api.conversations import finding, starting, starting_v1, succession, usage, waiting, watching
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.transports import Transport
 from airflow_provider_cml.hooks.cml import CmlHook
@@ -98,7 +98,7 @@ class CmlTaskHook(CmlHook):
 
     def find_usage(self, run: JobRun) -> Usage | None:
         """What CML's list of workloads says of a run; None if it is not there. One request, three seconds."""
-        return self._perform(reason.find_usage(run))
+        return self._perform(usage.find_usage(run))
 
     def interrupt(self) -> None:
         """End the wait of this hook's transport, if it is waiting; for a signal handler."""

@@ -1,6 +1,6 @@
 """What the triggerer runs for a sensor that follows the child jobs below its run.
 
-The law: as of `triggers.cml`, whose class this is: one event, never an exception. How the chain has ended is for the
+The law: one event, never an exception (`one_event`). How the chain has ended is for the
 worker to see once more: it depends on nothing but CML.
 """
 
@@ -11,17 +11,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations import line
 from airflow_provider_cml.api.conversations.chain import follow_chain
-from airflow_provider_cml.api.conversations.line import QUIET
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace
 from airflow_provider_cml.triggers import sharing
-from airflow_provider_cml.triggers.cml import _CmlTrigger
+from airflow_provider_cml.triggers.one_event import OneEventTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_cml.events import Watched
 
 
-class CmlJobChainTrigger(_CmlTrigger):
+class CmlJobChainTrigger(OneEventTrigger):
     """Wait until all child jobs that CML starts below a run are over.
 
     :param cml_conn_id: the Airflow connection.
@@ -35,7 +35,7 @@ class CmlJobChainTrigger(_CmlTrigger):
 
     async def _wait(self, watched: Watched) -> Outcome:
         spread = random.uniform(0.0, min(1.0, self.poll_interval))  # noqa: S311 - as all triggers of a restart
-        pace = Pace(self.poll_interval, events.seconds_to(watched.deadline), first_gap=QUIET + spread)
+        pace = Pace(self.poll_interval, events.seconds_to(watched.deadline), first_gap=line.QUIET + spread)
         moment = datetime.now(UTC)
         top = await sharing.perform(
             self.cml_conn_id, lambda: follow_chain(watched.ids, watched.run_id, pace, moment), self._tell

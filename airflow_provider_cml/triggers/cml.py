@@ -1,36 +1,27 @@
 """What the triggerer runs for a deferred task: it looks and reports. Starts happen in the worker only.
 
-The law: a trigger never raises. An exception would fail the task without telling why, and leave its run to nobody.
-It is quiet for five seconds, whatever it has to tell, because Airflow fails tasks whose trigger fires at once (3.3: the
-executor's report of the deferral arrives after the event). Its arguments are JSON primitives: Airflow 3.2+ refuses
-others only after the start.
+The law: one event, never an exception (`one_event`). Nothing is stopped but the run of a task that a user has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
 from airflow_provider_cml import events
-from airflow_provider_cml.api.conversations.line import QUIET, Place
+from airflow_provider_cml.api.conversations import line
 from airflow_provider_cml.api.conversations.succession import follow_retries
 from airflow_provider_cml.api.conversations.waiting import gap_in_midst, stop_if_active
-from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow, outcome_of
-from airflow_provider_cml.api.errors import CmlError
+from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow
 from airflow_provider_cml.compat import task_state
 from airflow_provider_cml.triggers import sharing
+from airflow_provider_cml.triggers.one_event import OneEventTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from airflow_provider_cml.api.models import JobRun
-    from airflow_provider_cml.api.wire import Exchange, Note
+    from airflow_provider_cml.api.wire import Exchange
 
 KILL_SECONDS = 20.0
 """Airflow gives `on_kill` thirty."""
@@ -38,49 +29,7 @@ _LIVING = {"deferred", "up_for_retry"}
 """States of a task that goes on by itself: no user's mark or clear leads there."""
 
 
-class _CmlTrigger(BaseTrigger):
-    """What both triggers are: a connection, what the task knows, and one event that tells how it went."""
-
-    def __init__(self, cml_conn_id: str, watched: dict[str, Any], poll_interval: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
-        self.cml_conn_id = cml_conn_id
-        self.watched = watched
-        self.poll_interval = poll_interval
-        self._run_id = ""
-        """The run that is watched now, where it is not the one the task told of."""
-
-    def _arguments(self) -> dict[str, Any]:
-        return {"cml_conn_id": self.cml_conn_id, "watched": self.watched, "poll_interval": self.poll_interval}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """One event, whatever happens."""
-        loop = asyncio.get_running_loop()
-        not_before = loop.time() + QUIET
-        watched = events.Watched("", "")
-        try:
-            watched = events.Watched.from_json(self.watched)
-            outcome = await self._wait(watched)
-        except events.EventError as error:
-            outcome = Outcome(Ending.REFUSED, None, str(error))
-        except CmlError as error:
-            outcome = outcome_of(error)
-        except Exception as error:
-            self.log.exception("The trigger could not go on")
-            outcome = Outcome(
-                Ending.UNANSWERED, None, f"The trigger could not go on: {type(error).__name__}. See its log."
-            )
-        await asyncio.sleep(max(not_before - loop.time(), 0.0))
-        watched = replace(watched, run_id=self._run_id or watched.run_id)
-        yield TriggerEvent(events.write(outcome, watched))  # type: ignore[no-untyped-call]  # Airflow's
-
-    async def _wait(self, watched: events.Watched) -> Outcome:
-        raise NotImplementedError
-
-    def _tell(self, note: Note) -> None:
-        self.log.log(logging.WARNING if note.warning else logging.INFO, "%s", note.text)
-
-
-class CmlJobRunTrigger(_CmlTrigger):
+class CmlJobRunTrigger(OneEventTrigger):
     """Wait until a run is over.
 
     :param cml_conn_id: the Airflow connection.
@@ -181,11 +130,11 @@ class CmlJobRunTrigger(_CmlTrigger):
             timeout=events.seconds_to(watched.deadline),
             age=age,
             # A restarted triggerer resumes thousands of these at the same moment.
-            first_gap=QUIET + gap_in_midst(age, self.poll_interval),
+            first_gap=line.QUIET + gap_in_midst(age, self.poll_interval),
         )
 
 
-class CmlJobFreeTrigger(_CmlTrigger):
+class CmlJobFreeTrigger(OneEventTrigger):
     """Wait until a busy job is free and it is this task's turn.
 
     The tasks of one triggerer that wait for one job stand in one line, and are let go one per free slot. The task then
@@ -225,7 +174,7 @@ class CmlJobFreeTrigger(_CmlTrigger):
 
     async def _wait(self, watched: events.Watched) -> Outcome:
         moment = asyncio.get_running_loop().time()
-        place = Place(self.date, self.map_index, self.name, moment + max(self.gap, QUIET))
+        place = line.Place(self.date, self.map_index, self.name, moment + max(self.gap, line.QUIET))
         patience = events.seconds_to(watched.free_deadline)
         await sharing.stand_in_line(self.cml_conn_id, watched.ids, place, self.poll_interval, patience, self._tell)
         return Outcome(Ending.FREE)

@@ -241,6 +241,13 @@ REMOVALS = (
     ),
     Removal(
         16,
+        "bad news is told at once",
+        "        await asyncio.sleep(max(not_before - loop.time(), 0.0))\n",
+        "        await asyncio.sleep(0.0 * not_before)\n",
+        f"{_TRIGGER}::test_bad_news_is_quiet_too",
+    ),
+    Removal(
+        16,
         "a trigger raises where it could tell",
         "        except CmlError as error:\n            outcome = outcome_of(error)\n"
         "        except Exception as error:",

@@ -13,7 +13,6 @@ from airflow_provider_cml.compat import AirflowSensorTimeout, AirflowSkipExcepti
 from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.failures import CmlRunFailedError, CmlRunSkippedError, CmlRunStoppedError, CmlUnansweredError
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-from airflow_provider_cml.triggers import chain as triggers
 from tests.airflow_side import PASSWORD, TaskInstance, context_of
 from tests.sensors.test_cml import MODES, sense
 
@@ -32,7 +31,6 @@ def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain, "CHILD_WITHIN", 1.0)
     monkeypatch.setattr(chain, "POLL_PATIENCE", 0.4)
-    monkeypatch.setattr(triggers, "QUIET", 0.02)
 
 
 @pytest.fixture

@@ -6,20 +6,12 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from airflow_provider_cml import events
 from airflow_provider_cml.emulator import Life
-from airflow_provider_cml.triggers import chain as triggers
 from airflow_provider_cml.triggers.chain import CmlJobChainTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_cml.emulator import Emulator, Job, Project, Workspace
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers, "QUIET", 0.02)
 
 
 def watched(job: Job, run_id: str, **fields: Any) -> dict[str, Any]:

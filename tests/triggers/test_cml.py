@@ -13,12 +13,14 @@ from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations import line
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome
 from airflow_provider_cml.emulator import Life
-from airflow_provider_cml.triggers import cml as triggers
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 from tests.airflow_side import set_connection
 
 if TYPE_CHECKING:
     from airflow_provider_cml.emulator import Emulator, Job, Workspace
+
+QUIET = line.QUIET
+"""Before the tests make it short."""
 
 
 def watched(job: Job, **fields: Any) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def test_trigger_never_raises(
 
 def test_five_seconds_are_quiet() -> None:
     """Airflow fails tasks whose trigger fires right after the deferral, so no trigger does."""
-    assert line.QUIET >= 5
+    assert QUIET >= 5
 
 
 @pytest.mark.parametrize("kind", ["run", "free"])
@@ -134,7 +136,7 @@ def test_quiet_time_is_kept(
     connections: Emulator, workspace: Workspace, job: Job, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """However long a run is over, or a job free, the trigger does not fire before its quiet time has passed."""
-    monkeypatch.setattr(triggers, "QUIET", 0.6)
+    monkeypatch.setattr(line, "QUIET", 0.6)
     run = workspace.add_run(job, "succeeded")
     began = time.monotonic()
     if kind == "run":
@@ -150,7 +152,7 @@ def test_bad_news_is_quiet_too(
     connections: Emulator, workspace: Workspace, job: Job, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Airflow 3.3 fails tasks whose trigger fires right after the deferral, whatever it has to tell."""
-    monkeypatch.setattr(triggers, "QUIET", 0.6)
+    monkeypatch.setattr(line, "QUIET", 0.6)
     run = workspace.add_run(job)
     if kind == "connection":
         set_connection(monkeypatch, host="", password="some-key-or-other")

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations import line
 from airflow_provider_cml.api.endpoint import Endpoint
 from airflow_provider_cml.api.wire import Request, Response, Scheme, ask
 from airflow_provider_cml.hooks.cml import CmlHook
-from airflow_provider_cml.triggers import cml as triggers
 from airflow_provider_cml.triggers import sharing
 from airflow_provider_cml.triggers.answers import SharingTransport
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
@@ -196,7 +196,7 @@ def test_restarted_triggerer_does_not_knock_at_once(world):
     mean = sum(window) / len(window)
 
     assert [["over"]] * 10_000 == endings
-    assert 0 == sum(by_second[second] for second in range(int(triggers.QUIET)))
+    assert 0 == sum(by_second[second] for second in range(int(line.QUIET)))
     assert 10_000 / 28.0 <= mean <= 10_000 / 26.0
     assert 0.75 * mean <= min(window) <= max(window) <= 1.25 * mean
 

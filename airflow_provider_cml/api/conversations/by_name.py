@@ -12,6 +12,7 @@ from airflow_provider_cml.api import v1, v2
 from airflow_provider_cml.api.conversations import finding, waiting
 from airflow_provider_cml.api.conversations.finding import find_job_ids, find_project, is_id
 from airflow_provider_cml.api.environment import as_text
+from airflow_provider_cml.api.v2 import request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,20 +153,6 @@ def wait_for_job_run(
 
 
 # ---------------------------------------------------------------- all else
-
-
-def request(
-    method: str,
-    path: str,
-    *,
-    query: Mapping[str, str] | None = None,
-    json: Mapping[str, object] | None = None,
-) -> Exchange[dict[str, Any]]:
-    """Any other call of API v2; returns the answer's JSON, passwords included where CML shows them.
-
-    :param path: must begin with /api/; anything else is refused before a connection opens.
-    """
-    return (yield from v2.request(method, path, query=query, json=json))
 
 
 def start_job(project: str, number: str, environment: Mapping[str, str] | None = None) -> Exchange[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_cml.api.conversations.reason import READ_TIMEOUT, find_usage
+from airflow_provider_cml.api.conversations.usage import READ_TIMEOUT, find_usage
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.models import JobRun, Usage
 from airflow_provider_cml.api.states import JobRunStatus
