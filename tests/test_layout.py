@@ -23,6 +23,7 @@ TESTED_ELSEWHERE = {
     "operators/variables.py": "operators/test_cml_environment.py",
     "sensors/since.py": "sensors/test_cml.py",
     "sensors/watch.py": "sensors/test_cml.py",  # what the sensor does
+    "sensors/verdict.py": "test_endings.py",
     "sensors/target.py": "sensors/test_cml_since.py",
     "triggers/one_event.py": "triggers/test_cml.py",
     "api/conversations/starting_v1.py": "test_legacy.py",

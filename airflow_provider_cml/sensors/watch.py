@@ -16,23 +16,13 @@ from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pac
 from airflow_provider_cml.api.errors import CmlError, CmlJobRunError, CmlUnavailableError
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferralError,
-    TaskDeferralTimeout,
     first_poke,
 )
 from airflow_provider_cml.failures import (
-    TRIGGER_FAILURE,
-    CmlRunFailedError,
-    CmlRunSkippedError,
-    CmlRunStoppedError,
     CmlSensorTimeout,
     CmlTaskError,
     CmlTaskFailError,
     CmlTimeoutError,
-    CmlUnansweredError,
     failure,
     failure_of,
     read_event,
@@ -43,6 +33,7 @@ from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained
 from airflow_provider_cml.sensors.chain import ChainWatch, sleep_below
 from airflow_provider_cml.sensors.target import connect, find_target
+from airflow_provider_cml.sensors.verdict import verdict_on
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -50,19 +41,6 @@ if TYPE_CHECKING:
     from airflow_provider_cml.compat import Context
     from airflow_provider_cml.hooks.task import CmlTaskHook
     from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-
-_SOFT = (AirflowSensorTimeout, CmlTimeoutError, CmlRunFailedError, CmlRunStoppedError, CmlRunSkippedError)
-"""What `soft_fail` turns into a skip."""
-_ENDINGS = (
-    AirflowSkipException,
-    AirflowSensorTimeout,
-    AirflowTaskTimeout,
-    CmlTaskError,
-    CmlTaskFailError,
-    TaskDeferralError,
-    TaskDeferralTimeout,
-)
-"""What a sensor ends in, when it does not end well."""
 
 
 class JobRunWatch:
@@ -127,9 +105,7 @@ class JobRunWatch:
 
     def judge(self, error: BaseException) -> None:
         """Raise what the task ends in, where that differs from what Airflow's base class makes of it."""
-        if not isinstance(error, _ENDINGS):
-            return
-        verdict = self._verdict(error)
+        verdict = verdict_on(self.task, error, self._time_over)
         if verdict is not error:
             raise verdict from verdict.__cause__
 
@@ -245,37 +221,6 @@ class JobRunWatch:
             )
         error = (CmlTimeoutError if struck else CmlSensorTimeout)(text)
         return with_facts(error, watched, Outcome(Ending.TIMED_OUT, self._run))
-
-    def _verdict(self, error: BaseException) -> BaseException:
-        """What the task ends in, whatever Airflow's base class has made of `error` in this mode and version."""
-        cause = error
-        if isinstance(error, AirflowSkipException):
-            if error.__cause__ is None and not self.task.soft_fail:
-                return error
-            # Airflow's own skip has a cause, except for the one that says that a soft sensor's time is over.
-            cause = error.__cause__ or AirflowSensorTimeout(str(error))
-        if isinstance(cause, TaskDeferralError | TaskDeferralTimeout) or isinstance(
-            cause.__cause__, TaskDeferralTimeout
-        ):
-            cause = self._without_event(cause)
-        elif isinstance(cause, AirflowTaskTimeout):
-            cause = self._time_over(struck=True)
-        elif isinstance(cause, AirflowSensorTimeout) and not isinstance(cause, CmlSensorTimeout):
-            cause = self._time_over()
-        if not (self.task.never_fail or (self.task.soft_fail and isinstance(cause, _SOFT))):
-            return cause
-        skip = AirflowSkipException(
-            f"Skipped, because {'soft' if self.task.soft_fail else 'never'}_fail is set. {cause}"
-        )
-        skip.__cause__ = cause
-        return skip
-
-    def _without_event(self, reported: BaseException) -> BaseException:
-        """Airflow woke the sensor without an event: its triggerer is late, or could not run the trigger."""
-        if str(reported) == TRIGGER_FAILURE:
-            return CmlUnansweredError(f"The triggerer could not run the wait ({reported}); see its log.")
-        meant = self.task.run_id or self.task.run_key or f"a run since {self.task.since}"
-        return self._time_over(message=f"The triggerer that watched {meant} did not report in time ({reported}).")
 
     def _link(self, project_id: str) -> str:
         """To the project's jobs; its failure loses only the link."""

@@ -220,8 +220,8 @@ REMOVALS = (
     Removal(
         14,
         "whatever went wrong, `soft_fail` skips it",
-        "(self.task.soft_fail and isinstance(cause, _SOFT))",
-        "self.task.soft_fail",
+        "(task.soft_fail and isinstance(cause, _SOFT))",
+        "task.soft_fail",
         "tests/test_endings.py::test_status",
     ),
     Removal(
