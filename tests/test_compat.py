@@ -46,8 +46,8 @@ def test_nobody_else_asks_for_the_version() -> None:
         if found:
             others[str(path.relative_to(PACKAGE))] = found
 
-    assert set(others) <= {"compat.py", "retry_policy.py", "triggers/cml.py", "triggers/event.py"}
-    assert others["triggers/cml.py"] == ["airflow.triggers.base"]  # the same place in every version
+    assert set(others) <= {"compat.py", "retry_policy.py", "triggers/one_event.py", "triggers/event.py"}
+    assert others["triggers/one_event.py"] == ["airflow.triggers.base"]  # the same place in every version
 
 
 def test_classes_are_those_a_dag_file_uses() -> None:
