@@ -83,7 +83,7 @@ QUESTIONS = {
 HOOK = {
     "aclose": "",
     "aget_conn": "",
-    "aread_endpoint": "",
+    "aread_endpoint": "*, warn=True",
     "close": "",
     "get_conn": "",
     "get_connection_form_widgets": "",

@@ -83,15 +83,15 @@ class CmlHook(BaseHook):
         if "_transport" in self.__dict__:
             self._transport.close()
 
-    async def aread_endpoint(self) -> Endpoint:
-        """Where the connection points now; a look-up at every call."""
-        return self._read(await aget_connection(self.cml_conn_id))
+    async def aread_endpoint(self, *, warn: bool = True) -> Endpoint:
+        """Where the connection points now; a look-up at every call, which need not `warn` every time."""
+        return self._read(await aget_connection(self.cml_conn_id), warn=warn)
 
     async def aget_conn(self) -> AsyncTransport:
         """The transport for this event loop; made at the first call, then kept. `aclose` ends it."""
         if self._async_transport is None:
             endpoint = await self.aread_endpoint()
-            self._async_transport = AsyncTransport(endpoint, renew=self._arenew)
+            self._async_transport = AsyncTransport(endpoint, renew=lambda: self.aread_endpoint(warn=False))
         return self._async_transport
 
     async def __aenter__(self) -> Self:
@@ -162,9 +162,6 @@ class CmlHook(BaseHook):
             for warning in configuration.warnings:
                 self.log.warning("Connection %s: %s", self.cml_conn_id, warning)
         return configuration.endpoint
-
-    async def _arenew(self) -> Endpoint:
-        return self._read(await aget_connection(self.cml_conn_id), warn=False)
 
     def _tell(self, note: Note) -> None:
         (self.log.warning if note.warning else self.log.info)("%s", note.text)

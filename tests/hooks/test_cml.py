@@ -309,6 +309,21 @@ def test_warnings_are_said_once(
     assert connections.api_key not in log.text
 
 
+def test_an_endpoint_is_read_with_or_without_warnings(
+    connections: Emulator, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads the connection again and again can do so in silence."""
+    set_connection(monkeypatch, host=connections.url, password=connections.api_key, extra={"verify": "false"})
+    hook = CmlHook()
+    endpoints = [asyncio.run(hook.aread_endpoint(warn=False))]
+    silent = list(log.records)
+    endpoints.append(asyncio.run(hook.aread_endpoint()))
+
+    assert endpoints[0] == endpoints[1]
+    assert [] == [record for record in silent if record.levelno == logging.WARNING]
+    assert "Extra: verify is not known" in log.text
+
+
 def test_key_that_was_changed_is_read_again(
     connections: Emulator, monkeypatch: pytest.MonkeyPatch, project: Project
 ) -> None:
