@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -75,14 +74,12 @@ def test_class_method_gives_the_same_form() -> None:
 def application() -> Iterator[Any]:
     """A Flask application, whose context wtforms' translated labels need."""
     flask = import_module("flask").Flask("test")
-    with warnings.catch_warnings():
-        # The Flask-Babel of Airflow 2.11 uses what its Flask deprecates.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import_module("flask_babel").Babel(flask)
+    import_module("flask_babel").Babel(flask)
     with flask.test_request_context():
         yield flask
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what Airflow 2.11 brings uses what its Flask deprecates
 @pytest.mark.skipif(find_spec("flask_appbuilder") is None, reason="wtforms comes with Airflow 2.11 only")
 def test_real_form_shows_the_same(application: Any) -> None:
     """Wtforms itself makes of it a form with these labels and defaults."""
