@@ -91,6 +91,7 @@ class CmlJobRunSensor(BaseSensorOperator):
     def pre_execute(self, context: Context) -> None:
         """Airflow 2.11 would end a sensor that wakes after its execution_timeout before any code of its own."""
         super().pre_execute(context)
+        self._watch.limit = self.execution_timeout
         count_time_anew(self, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

@@ -15,9 +15,7 @@ from airflow_provider_cml.api.conversations.waiting import AGE_SHARE
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, missing, outcome_of
 from airflow_provider_cml.api.errors import CmlError, CmlJobRunError, CmlUnavailableError
 from airflow_provider_cml.api.states import JobRunStatus
-from airflow_provider_cml.compat import (
-    first_poke,
-)
+from airflow_provider_cml.compat import first_poke
 from airflow_provider_cml.failures import (
     CmlSensorTimeout,
     CmlTaskError,
@@ -51,6 +49,8 @@ class JobRunWatch:
 
     def __init__(self, task: CmlJobRunSensor) -> None:
         self.task = task
+        self.limit = task.execution_timeout
+        """As the DAG author gave it; the task's own grows where Airflow has to count anew."""
         self._hook: CmlTaskHook | None = None
         self._target: Target | None = None
         self._said = ""
@@ -158,8 +158,7 @@ class JobRunWatch:
     @property
     def _seconds(self) -> float:
         """How long a deferred sensor sleeps at most. Airflow 3 does not watch execution_timeout meanwhile."""
-        limit = self.task.execution_timeout
-        return min(self.task.timeout, limit.total_seconds()) if limit else self.task.timeout
+        return min(self.task.timeout, self.limit.total_seconds()) if self.limit else self.task.timeout
 
     def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
         try:

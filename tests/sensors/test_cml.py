@@ -23,7 +23,16 @@ from airflow_provider_cml.failures import (
 )
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-from tests.airflow_side import PASSWORD, context_of, end_active_run, execution_timeout_when, run_task, set_connection
+from tests.airflow_side import (
+    PASSWORD,
+    TaskDeferred,
+    context_of,
+    end_active_run,
+    execution_timeout_when,
+    fire,
+    run_task,
+    set_connection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -325,6 +334,29 @@ def test_execution_timeout(
 
     assert caught.type is (AirflowSkipException if soft_fail else CmlTimeoutError)
     assert f"Run {run.id} of job {job.id} was still ENGINE_RUNNING when execution_timeout struck" in str(caught.value)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["with a run", "without"])
+def test_execution_timeout_is_told_by_a_sensor_that_has_slept(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, there: bool
+) -> None:
+    """2.11 has Airflow count anew at the wake-up; which clock struck is still told by the time that was given."""
+    job.life = Life(running=None)
+    run_id = workspace.start(job).id if there else None
+    named = {"run_id": run_id} if there else {"run_key": KEY}
+    given = {"timeout": 3600, "execution_timeout": timedelta(seconds=3000), "deferrable": True, **named}
+    asleep = make(**{**given, "execution_timeout": timedelta(seconds=0.1)})
+    with pytest.raises(TaskDeferred) as deferral:
+        asleep.execute(context_of(asleep))
+    awake = make(**given)
+    context = context_of(awake)
+    context["ti"].next_method = "execute_complete"
+    context["ti"].start_date = datetime.now(UTC) - timedelta(seconds=3000)
+    awake.pre_execute(context)
+    with pytest.raises(CmlTimeoutError, match=r"(?i)execution_timeout struck") as caught:
+        awake.resume_execution("execute_complete", {"event": fire(deferral.value)}, context)
+
+    assert caught.value.run_id == (run_id or "")
 
 
 def test_silent_fail_is_not_silent_about_the_run(
