@@ -21,6 +21,7 @@ from airflow_provider_cml.api.conversations.waiting import (
     UNKNOWN_BOUND,
     gap_after,
     shareable_age,
+    within,
 )
 from airflow_provider_cml.api.errors import CmlUnknownStatusError, CmlWaitTimeoutError
 from airflow_provider_cml.api.states import JobRunStatus
@@ -133,7 +134,7 @@ class Chain:
         :raises CmlError: as `look`; or CML could not be asked for ten minutes, or refused.
         """
         began = changed = yield from now()
-        yield from pause(pace.first_gap)
+        yield from pause(within(pace.first_gap, pace.timeout))
         while True:
             before = list(self.links)
             elapsed = (yield from now()) - began

@@ -89,6 +89,11 @@ def shareable_age(age: float, poll_interval: float) -> float:
     return _gap(age, poll_interval) * SHORTEST_SHARE * 0.95
 
 
+def within(gap: float, left: float | None) -> float:
+    """A gap, or what is left of the time given where that is less; None is without limit."""
+    return gap if left is None else min(gap, max(left, 0.0))
+
+
 def _gap(age: float, poll_interval: float) -> float:
     return min(max(age * AGE_SHARE, SHORTEST_GAP), max(poll_interval, SHORTEST_GAP))
 
@@ -107,7 +112,7 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
     unknown_since: float | None = None
     looks = v2.JobRunLooks(wait.ids.project_id, wait.ids.job_id, wait.run_id, POLL_PATIENCE)
     said_at = began
-    yield from pause(wait.first_gap if wait.timeout is None else min(wait.first_gap, max(wait.timeout, 0.0)))
+    yield from pause(within(wait.first_gap, wait.timeout))
     while True:
         moment = yield from now()
         try:

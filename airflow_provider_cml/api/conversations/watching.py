@@ -17,6 +17,7 @@ from airflow_provider_cml.api.conversations.waiting import (
     gap_after,
     shareable_age,
     wait_for_job_run,
+    within,
 )
 from airflow_provider_cml.api.errors import (
     CmlError,
@@ -102,18 +103,19 @@ def follow(target: Target, pace: Pace) -> Exchange[JobRun]:
     :raises CmlError: as `wait_for_job_run`; `outcome_of` makes an `Outcome` of it.
     """
     began = yield from now()
-    yield from pause(pace.first_gap)
+    yield from pause(within(pace.first_gap, pace.timeout))
     run_id = target.run_id
     while run_id is None:
         run = yield from look(target, shareable_age(max(pace.age, (yield from now()) - began), pace.poll_interval))
-        elapsed = (yield from now()) - began
+        moment = yield from now()
+        left = None if pace.timeout is None else began + pace.timeout - moment
         if run is not None:
             run_id = run.id
             yield from note(f"Found {target}: run {run.id}.")
-        elif pace.timeout is not None and elapsed >= pace.timeout:
+        elif left is not None and left <= 0:
             raise CmlWaitTimeoutError(missing(target), None)
         else:
-            yield from pause(gap_after(max(elapsed, pace.age), pace.poll_interval))
+            yield from pause(within(gap_after(max(moment - began, pace.age), pace.poll_interval), left))
     elapsed = (yield from now()) - began
     timeout = None if pace.timeout is None else pace.timeout - elapsed
     return (yield from wait_for_job_run(Wait(target.ids, run_id, pace.poll_interval, timeout, pace.age + elapsed)))

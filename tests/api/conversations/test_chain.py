@@ -229,6 +229,19 @@ def test_time_given_is_over() -> None:
     assert caught.value.run.id == "clean-1"
 
 
+@pytest.mark.parametrize("first_gap", [5.0, 900.0])
+def test_nobody_oversleeps(first_gap: float) -> None:
+    """The last look is when the time is over, and not later."""
+    family = Family(clean="load")
+    family.fates = {"clean": None}
+    chain = family.top_ends()
+    end = family.player.now + 600.0
+
+    with pytest.raises(CmlWaitTimeoutError):
+        family.follow(chain, timeout=600.0, poll_interval=300.0, first_gap=first_gap)
+    assert end == family.player.now == family.player.sent_at[-1]
+
+
 def test_jobs_that_are_each_others_children() -> None:
     """A circle, which CML should not allow, is gone round once."""
     family = Family(clean="load", train="clean")

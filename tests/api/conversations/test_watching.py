@@ -74,6 +74,20 @@ def test_the_time_given(there: bool) -> None:
     assert 1100 <= paper.player.now <= 1106
 
 
+@pytest.mark.parametrize("poll_interval", [60.0, 300.0, 600.0])
+@pytest.mark.parametrize("first_gap", [5.0, 7200.0])
+@pytest.mark.parametrize("there", [True, False])
+def test_nobody_oversleeps(there: bool, first_gap: float, poll_interval: float) -> None:
+    """Whoever waits for the run to be there, or for its end, looks once more when the time is over, and not later."""
+    paper = PaperJob()
+    target = Target(IDS, run_id=paper.add()) if there else Target(IDS, run_key=TEXT)
+
+    outcome = watched(paper, target, timeout=3600.0, poll_interval=poll_interval, first_gap=first_gap, age=9000.0)
+
+    assert (Ending.TIMED_OUT, 4600.0) == (outcome.ending, paper.player.now)
+    assert 4600.0 == paper.player.sent_at[-1]
+
+
 @pytest.mark.parametrize(
     ("bad", "ending"),
     [
