@@ -70,12 +70,16 @@ class Limits:
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for limit, end in self._ends.items():
-            if end <= now:
-                limit.reschedule(now)
+        over = [limit for limit, end in self._ends.items() if end <= now]
+        # Out first, and the next look before anything can go wrong: a turn of the loop may last longer than a round,
+        # so that the next look comes before those have left, and who is told twice to end says RuntimeError.
+        for limit in over:
+            del self._ends[limit]
         self._is_watching = bool(self._ends)
         if self._is_watching:
             loop.call_later(ROUND, self._look)
+        for limit in over:
+            limit.reschedule(now)
 
 
 def wake(sleeper: asyncio.Future[None]) -> None:

@@ -104,6 +104,30 @@ def test_what_outlives_its_limit_is_ended():
     assert 4.9 == pytest.approx(third[0])
 
 
+def test_a_turn_longer_than_a_round_ends_no_limits_but_those_that_are_over():
+    """The loop is blocked while a limit ends, so the next look comes before the end is seen; later limits still hold."""
+
+    async def work():
+        limits, loop = Limits(), asyncio.get_running_loop()
+        told = []
+        loop.set_exception_handler(lambda _loop, context: told.append(context["message"]))
+
+        def block():
+            loop._clock.moment += 1.5 * ROUND
+
+        first = asyncio.create_task(limited(limits, EXACT, 100.0))
+        other = asyncio.create_task(limited(limits, 3 * EXACT, 100.0))
+        await asyncio.sleep(0)
+        loop.call_at(EXACT + 5e-10, block)  # in the turn of the look that ends the first one, and after it
+        ended = [await first, await asyncio.wait_for(other, 100.0), await limited(limits, EXACT, 100.0)]
+        return ended, told
+
+    ended, told = run_in_virtual_time(work())
+
+    assert [True, True, True] == [was_ended for _, was_ended in ended]
+    assert [] == told
+
+
 def test_short_limits_are_exact():
     """A second more than the three that a kill has would be the one in which Airflow ends the process."""
 
