@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.start import Busy, Origin, Start
@@ -17,15 +17,16 @@ from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pac
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.states import JobRunStatus
-from airflow_provider_cml.compat import AirflowSkipException, AirflowTaskTimeout
-from airflow_provider_cml.failures import CmlJobBusyFailError, failure, failure_of, with_facts
+from airflow_provider_cml.compat import AirflowTaskTimeout
+from airflow_provider_cml.failures import failure, failure_of, with_facts
 from airflow_provider_cml.links.cml import RUN_URL
-from airflow_provider_cml.operators.deadline import end_run, out_of_time, too_long_busy
+from airflow_provider_cml.operators.busy import stay_away
+from airflow_provider_cml.operators.deadline import end_run, out_of_time
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained, warn_of_memory
-from airflow_provider_cml.task_context import is_deployment_told, line_date, push, run_key
-from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
+from airflow_provider_cml.task_context import is_deployment_told, push, run_key
+from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.conversations.start import Started
@@ -52,6 +53,7 @@ class JobRunAttempt:
         self.key = run_key(context)
         self.seen: JobRun | None = None
         self._sent: list[RunKey] = []
+        self._refusal = ""
         self._is_killed = False
 
     def run(self, variables: dict[str, str]) -> str:
@@ -119,46 +121,21 @@ class JobRunAttempt:
             wait_when_busy=waits,
             wait_elsewhere=waits and task.deferrable,
             refusals=watched.refusals,
+            refusal=self._refusal,
             busy_timeout=events.seconds_to(watched.free_deadline),
             poll_interval=task.poll_interval,
             waited=max(time.time() - watched.tried, 0.0) if watched.tried else 0.0,
             excluded=frozenset(watched.excluded),
         )
-        self._sent = start.sent
+        self._sent, self._refusal = start.sent, ""
         try:
             result = self.hook.start_job_run_once(start)
         except CmlError as error:
             raise with_facts(failure_of(error, is_first_try=self.key.try_number <= 1), watched) from error
         if isinstance(result, Busy):
-            self._stay_away(result)
+            self._end_if_killed()
+            stay_away(self, result)
         return result
-
-    def _stay_away(self, busy: Busy) -> NoReturn:
-        """The job is busy: stand in line in the triggerer, or end the task as its author said."""
-        task, left = self.task, events.seconds_to(self.watched.free_deadline)
-        self._end_if_killed()
-        if task.deferrable and task.on_busy == "wait" and left != 0:
-            task.log.info("Waiting in the triggerer: %s.", busy.reason)
-            ti = self.context["ti"]
-            task.defer(
-                trigger=CmlJobFreeTrigger(
-                    task.cml_conn_id,
-                    replace(self.watched, refusals=busy.refusals).to_json(),
-                    task.poll_interval,
-                    date=line_date(self.context),
-                    map_index=self.key.map_index,
-                    name=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}",
-                    gap=busy.gap,
-                ),
-                method_name="execute_when_free",
-                timeout=events.backstop(left),
-            )
-        message = f"Job {task.job} of project {task.project} is busy: {busy.reason}."
-        if task.on_busy == "skip":
-            raise AirflowSkipException(message)
-        if task.on_busy == "wait":
-            raise too_long_busy(self.watched, message)
-        raise with_facts(CmlJobBusyFailError(message), self.watched)
 
     def _announce(self, started: Started) -> None:
         """Tell XCom and log which run is ours, before anything else can fail."""
@@ -267,15 +244,20 @@ class JobRunAttempt:
         if outcome.ending is not Ending.OVER or run is None:
             return False
         is_adopted = key is not None and key.try_number < self.key.try_number
+        excluded, refusals = self.watched.excluded, self.watched.refusals
         if run.status is JobRunStatus.SKIPPED:
             self.task.log.info("Run %s was skipped: the job is busy.", run.id)
-            excluded = self.watched.excluded
+            # CML has refused the start, only later than it mostly does; no look may ever show because of which run.
+            refusals += 1
+            self._refusal = f"CML skipped run {run.id}"
         elif run.status is JobRunStatus.STOPPED and is_adopted and not self.watched.excluded:
             self.task.log.info("Run %s was stopped, perhaps by the earlier try that started it.", run.id)
-            excluded = (*self.watched.excluded, run.id)
+            excluded = (*excluded, run.id)
         else:
             return False
-        self.watched = replace(self.watched, run_id="", run_key="", began=0.0, excluded=excluded)
+        self.watched = replace(self.watched, run_id="", run_key="", began=0.0, excluded=excluded, refusals=refusals)
+        # Airflow may wake the task next without an event; then XCom is all it knows, and must not name this run.
+        push(self.context, {"return_value": "", "run_key": ""})
         return True
 
     def _look_for_doubles(self) -> None:

@@ -14,7 +14,7 @@ from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.events import run_times
-from airflow_provider_cml.failures import CmlJobBusyFailError, CmlTimeoutError, CmlUnansweredError, still, with_facts
+from airflow_provider_cml.failures import CmlTimeoutError, CmlUnansweredError, still, with_facts
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.task_context import push
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.api.run_key import RunKey
     from airflow_provider_cml.compat import AirflowTaskTimeout
-    from airflow_provider_cml.events import Watched
-    from airflow_provider_cml.failures import CmlTaskError, CmlTaskFailError
+    from airflow_provider_cml.failures import CmlTaskError
     from airflow_provider_cml.operators.attempt import JobRunAttempt
 
 
@@ -108,15 +107,6 @@ def unwatched(attempt: JobRunAttempt, reported: Exception) -> CmlTaskError:
         ),
         attempt.watched,
     )
-
-
-def too_long_busy(watched: Watched, message: str) -> CmlTaskError | CmlTaskFailError:
-    """The error where the job was busy until a deadline: of the wait for it, or of the whole try."""
-    if watched.deadline is not None and watched.free_deadline == watched.deadline:
-        return with_facts(
-            CmlTimeoutError(f"The time of this try was over before a run was started. {message}"), watched
-        )
-    return with_facts(CmlJobBusyFailError(f"{message} (busy_timeout)"), watched)
 
 
 def _turn_to_last_retry(attempt: JobRunAttempt) -> None:

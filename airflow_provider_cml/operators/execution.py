@@ -21,7 +21,8 @@ from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.legacy import check_legacy, legacy_key, split_project, start_through_v1
 from airflow_provider_cml.links.cml import RUN_URL
 from airflow_provider_cml.operators.attempt import JobRunAttempt
-from airflow_provider_cml.operators.deadline import overslept, too_long_busy, unwatched
+from airflow_provider_cml.operators.busy import too_long_busy
+from airflow_provider_cml.operators.deadline import overslept, unwatched
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import tell_outlets
 from airflow_provider_cml.task_context import pulled, push, run_key

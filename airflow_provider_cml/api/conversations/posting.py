@@ -59,7 +59,7 @@ class Posting:
         self.history = history
         self.losses = 0
         """Answers lost so far, whatever became of them."""
-        self.refusal: str | None = None
+        self.refusal: str | None = start.refusal or None
         """Why CML refused the last start, until a look has shown a reason of its own."""
         self.is_capacity = False
         """The refusal was for want of capacity: no other run of the job is meant."""

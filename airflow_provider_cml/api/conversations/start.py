@@ -27,6 +27,7 @@ class Start:
     :param wait_when_busy: wait for a busy job; without, the conversation ends with `Busy`.
     :param wait_elsewhere: end with `Busy` wherever this conversation would wait for others, so that somebody else can.
     :param refusals: starts CML has refused this try before, in an earlier conversation.
+    :param refusal: why CML refused the last of them, just before; the gap it asks for is taken first. "": none did.
     :param busy_timeout: seconds to wait for a busy job and for former runs to stop; None is without limit.
     :param poll_interval: the longest gap between two looks at a busy job, seconds.
     :param waited: seconds since this try began that other conversations have taken already.
@@ -44,6 +45,7 @@ class Start:
     wait_when_busy: bool = True
     wait_elsewhere: bool = False
     refusals: int = 0
+    refusal: str = ""
     busy_timeout: float | None = None
     poll_interval: float = 30.0
     waited: float = 0.0

@@ -112,6 +112,14 @@ def test_gaps_after_refusals_grow() -> None:
     assert posting.refusal is None
 
 
+def test_a_refusal_told_late_is_taken_over() -> None:
+    """A start of an earlier conversation, accepted and then skipped: its gap is the first thing that is waited for."""
+    posting = posting_on(PaperJob(), refusals=3, refusal="CML skipped run x")
+
+    assert ("CML skipped run x", False) == (posting.refusal, posting.is_capacity)
+    assert (REFUSAL_GAPS[2], None) == (posting.refusal_gap(), posting.refusal)
+
+
 @pytest.mark.parametrize(("asked", "gap"), [("40", 40.0), ("0", 1.0), ("99999", 600.0), ("soon", REFUSAL_GAPS[0])])
 def test_retry_after_of_a_refused_start(asked: str, gap: float) -> None:
     """A 429 may say how long to stay away."""
