@@ -18,6 +18,8 @@ from airflow_provider_cml.triggers import sharing
 from airflow_provider_cml.triggers.one_event import OneEventTrigger
 
 if TYPE_CHECKING:
+    from airflow_provider_cml.api.models import JobRun
+    from airflow_provider_cml.api.wire import Exchange
     from airflow_provider_cml.events import Watched
 
 
@@ -34,10 +36,11 @@ class CmlJobChainTrigger(OneEventTrigger):
         return ("airflow_provider_cml.triggers.chain.CmlJobChainTrigger", self._arguments())
 
     async def _wait(self, watched: Watched) -> Outcome:
-        spread = random.uniform(0.0, min(1.0, self.poll_interval))  # noqa: S311 - as all triggers of a restart
-        pace = Pace(self.poll_interval, events.seconds_to(watched.deadline), first_gap=line.QUIET + spread)
-        moment = datetime.now(UTC)
-        top = await sharing.perform(
-            self.cml_conn_id, lambda: follow_chain(watched.ids, watched.run_id, pace, moment), self._tell
-        )
+        def chain() -> Exchange[JobRun]:
+            # Made anew where a changed key begins the wait anew: what is left of its time is less by then.
+            spread = random.uniform(0.0, min(1.0, self.poll_interval))  # noqa: S311 - as all triggers of a restart
+            pace = Pace(self.poll_interval, events.seconds_to(watched.deadline), first_gap=line.QUIET + spread)
+            return follow_chain(watched.ids, watched.run_id, pace, datetime.now(UTC))
+
+        top = await sharing.perform(self.cml_conn_id, chain, self._tell)
         return Outcome(Ending.OVER, top)

@@ -1,0 +1,103 @@
+"""Keys that change while triggers wait, in virtual time: how often a wait goes on, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_cml import events
+from airflow_provider_cml.api import transports
+from airflow_provider_cml.api.conversations.finding import JobIds
+from airflow_provider_cml.api.endpoint import Endpoint
+from airflow_provider_cml.api.wire import Request, Response
+from airflow_provider_cml.hooks.cml import CmlHook
+from airflow_provider_cml.triggers.answers import SharingTransport
+from airflow_provider_cml.triggers.chain import CmlJobChainTrigger
+from tests.triggers.virtual_time import run_in_virtual_time
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+IDS = JobIds("aaaa-bbbb-cccc-dddd", "eeee-ffff-gggg-hhhh")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@dataclass
+class World:
+    """A workspace whose key is another one from each of the moments `changes` on, and Airflow's connection to it."""
+
+    changes: list[float]
+    over_at: float = 1e9
+    wrong: list[float] = field(default_factory=list)
+    """When CML was asked with a key that it does not take."""
+
+    @property
+    def key(self) -> str:
+        return f"key-{sum(moment <= now() for moment in self.changes)}"
+
+    def answer(self, request: Request) -> dict[str, Any]:
+        if request.path.endswith("/jobs"):
+            return {"jobs": [{"id": IDS.job_id, "name": "a"}, {"id": "child", "name": "b", "parent_id": IDS.job_id}]}
+        if request.path.endswith("child/runs"):
+            return {"job_runs": []}
+        if request.path.endswith("/runs"):
+            return {"job_runs": [{"id": "in the way", "status": "ENGINE_RUNNING"}]}
+        status = "ENGINE_SUCCEEDED" if now() >= self.over_at else "ENGINE_RUNNING"
+        return {"id": "run", "status": status, "finished_at": datetime.now(UTC).isoformat()}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the gaps are what they are; all clocks are the loop's."""
+    clock = SimpleNamespace(time=now, monotonic=now)
+    monkeypatch.setattr(events, "time", clock)
+    monkeypatch.setattr(transports, "time", clock)
+    monkeypatch.setattr(CmlJobChainTrigger, "log", logging.getLogger("test.renewal"))
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """One without a change, for a test to add some."""
+    found = World([])
+
+    async def aread_endpoint(_hook: CmlHook, **_: object) -> Endpoint:
+        await asyncio.sleep(0.1)
+        return Endpoint("https://cml.example", key=found.key)
+
+    async def send_once(transport: SharingTransport, request: Request) -> Response:
+        await asyncio.sleep(0.05)
+        if transport.endpoint.key != found.key:
+            found.wrong.append(now())
+            return Response(401, {}, b'{"message": "no"}')
+        return Response(200, {}, json.dumps(found.answer(request)).encode())
+
+    monkeypatch.setattr(CmlHook, "aread_endpoint", aread_endpoint)
+    monkeypatch.setattr(SharingTransport, "_send_once", send_once)
+    return found
+
+
+async def ending_of(trigger: BaseTrigger) -> tuple[str, float]:
+    """How it ended, and when."""
+    (payload,) = [event.payload async for event in trigger.run()]
+    return payload["ending"], now()
+
+
+def test_chain_keeps_its_deadline(world: World) -> None:
+    """A sensor that follows a chain waits no longer because the key was changed meanwhile."""
+    world.changes, world.over_at = [60.0], 0.0
+    watched = events.Watched(IDS.project_id, IDS.job_id, run_id="run", deadline=100.0).to_json()
+
+    ending, moment = run_in_virtual_time(ending_of(CmlJobChainTrigger("cml_default", watched, 30.0)))
+
+    assert len(world.wrong) == 1
+    assert (ending, round(moment)) == ("timed out", 100)
