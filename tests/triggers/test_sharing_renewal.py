@@ -62,7 +62,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(time=now, monotonic=now)
     monkeypatch.setattr(events, "time", clock)
     monkeypatch.setattr(transports, "time", clock)
-    monkeypatch.setattr(CmlJobChainTrigger, "log", logging.getLogger("test.renewal"))
+    monkeypatch.setattr(CmlJobChainTrigger, "log", logging.getLogger("test.sharing_renewal"))
 
 
 @pytest.fixture
