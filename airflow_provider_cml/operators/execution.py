@@ -37,22 +37,24 @@ if TYPE_CHECKING:
 ON_BUSY = ("wait", "fail", "skip")
 TOLD = ("project_id", "job_id", "return_value", "run_key", "run_url")
 """XComs that tell which run a task has."""
+TEN_YEARS = 10 * 365 * 86_400.0
+"""Seconds. Python's dates, by which Airflow counts, end; without limit is None, not infinity."""
 
 
 def begin(task: CmlRunJobOperator, context: Context) -> str:
     """Start the run and wait for it; returns its id."""
     key = run_key(context)
-    seconds = task.execution_timeout.total_seconds() if task.execution_timeout else None
-    watched = events.Watched(
-        "",
-        "",
-        # Airflow 3 does not watch execution_timeout while a task is deferred, so the wait does.
-        deadline=events.moment_after(seconds if task.deferrable else None),
-        busy_deadline=events.moment_after(task.busy_timeout if isinstance(task.busy_timeout, int | float) else None),
-        tried=time.time(),
-    )
     try:
         _check(task)
+        seconds = task.execution_timeout.total_seconds() if task.execution_timeout else None
+        watched = events.Watched(
+            "",
+            "",
+            # Airflow 3 does not watch execution_timeout while a task is deferred, so the wait does.
+            deadline=events.moment_after(seconds if task.deferrable else None),
+            busy_deadline=events.moment_after(task.busy_timeout),
+            tried=time.time(),
+        )
         _warn_of_literals(task)
         variables = given_variables(task, context)
         hook = CmlTaskHook(task.cml_conn_id)
@@ -138,8 +140,8 @@ def _check(task: CmlRunJobOperator) -> None:
         seconds = getattr(task, name)
         if seconds is None and name != "poll_interval":
             continue
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            message = f"{name}: {seconds!r} is not a number of seconds above zero."
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < TEN_YEARS:
+            message = f"{name}: {seconds!r} is not a number of seconds above zero and below ten years."
             raise CmlInputError(message)
     if task.arguments is not None and not isinstance(task.arguments, str):
         message = f"arguments: must be one string, not {type(task.arguments).__name__}."

@@ -373,6 +373,14 @@ def test_event_that_cannot_be_read_is_no_success(make_in_worker: Make, connectio
         ({"poll_interval": 0}, "poll_interval: 0"),
         ({"timeout": -1}, "timeout: -1"),
         ({"busy_timeout": "soon"}, "busy_timeout: 'soon'"),
+        (
+            {"poll_interval": float("inf")},
+            "poll_interval: inf is not a number of seconds above zero and below ten years",
+        ),
+        ({"timeout": float("inf"), "deferrable": True}, "timeout: inf"),
+        ({"timeout": 1e13}, "timeout: 10000000000000.0"),
+        ({"timeout": float("nan")}, "timeout: nan"),
+        ({"busy_timeout": 10**400}, "busy_timeout: 1000.* is not a number"),
         ({"arguments": ["a"]}, "arguments: must be one string"),
     ],
 )
