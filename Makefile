@@ -1,15 +1,18 @@
-# The tiers, named once. Each works from a fresh clone with Python 3.11 or newer, make and git.
+# The tiers, named once. Each works from a fresh clone with Python 3.11 or newer, make and git; chaos and soak need
+# PostgreSQL's programs, too (and Redis for EXECUTOR=celery), and test-airflow a Chromium for its look into the browser.
 #
 #   make setup          development environment in .venv (newest Airflow)
 #   make check          ruff, mypy --strict, import contracts
 #   make test           unit tests, no scheduler, on the newest and on the lowest Airflow
-#   make simulate       schedules of the exactly-once model, N=1000000 SEED=0, with live progress
+#   make test-newest    the newest alone: ARGS="-k name"; and make test-lowest
+#   make coverage       which lines the unit tests run
+#   make simulate       schedules of the exactly-once model, with live progress: N=, SEED=
 #   make removals       takes out the lines behind each promise of the README, one by one: its tests must fail
 #   make test-airflow   scenarios on a real scheduler and triggerer
 #   make matrix         the wheel on every supported Airflow: imports, form, tests, example DAGs, clears; a table at the
 #                       end. SHORT=1 clears on the lowest and the newest only
 #   make package        wheel and sdist: reproducible, complete, checked, and the emulator from the installed wheel
-#   make chaos          a backfill on PostgreSQL while its parts are killed: EXECUTOR=celery, SEED=1, SHORT=1
+#   make chaos          a backfill on PostgreSQL while its parts are killed: EXECUTOR=celery, SEED=, SHORT=1
 #   make soak           2,000 deferred runs come and go in one triggerer for 20 minutes: RUNS=, MINUTES=
 #   make demo           the example DAGs on a real Airflow against the emulator, with a table at the end
 #   make demo-ui        the same, left running for a browser
@@ -18,7 +21,7 @@
 #   make constraints    resolves constraints*.txt anew (maintainers); make matrix-record those of the matrix
 #   make clean          removes what the others made
 #
-# PYTHON=python3.12 make setup   chooses the interpreter.   ARGS="-k name" make test-newest   passes arguments to pytest.
+#   PYTHON=python3.12 make setup   chooses the interpreter
 
 PYTHON ?= python3
 ARGS   ?=
@@ -104,9 +107,7 @@ simulate: setup
 	@$(BIN)/python -m tests.simulate $(N) $(SEED)
 
 test-airflow: setup
-	$(call timed,test-airflow,if [ -d tests/airflow ]; \
-		then $(CLEAN)/scenarios $(BIN)/python -m pytest -q -m airflow --timeout=1800 $(ARGS) tests/airflow; \
-		else echo "there are no scenarios yet"; fi)
+	$(call timed,test-airflow,$(CLEAN)/scenarios $(BIN)/python -m pytest -q -m airflow --timeout=1800 $(ARGS) tests/airflow)
 
 matrix: setup
 	$(call timed,matrix,$(BIN)/python -m tests.matrix $(if $(SHORT),--short) $(ARGS))
@@ -179,5 +180,6 @@ matrix-record: setup
 
 clean:
 	rm -rf $(NEWEST) $(LOWEST) $(MATRIX) $(PACKAGE) $(CHAOS) $(PEERS) .airflow .coverage* htmlcov build dist .hypothesis \
-		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
+		example_dags/workspace/.runs example_dags/workspace/*/*/data example_dags/workspace/*/*/results
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -31,9 +31,10 @@ TOOLS = ROOT / ".venv-package" / "bin"
 UV = Path(sys.executable).with_name("uv")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGE = "airflow_provider_cml"
-FOLDERS = (PACKAGE, "example_dags", "tests")
+FOLDERS = (".ci", PACKAGE, "example_dags", "tests")
 FILES = {
     ".gitignore",  # hatchling reads what to leave out from it, in an unpacked sdist, too
+    ".pre-commit-config.yaml",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
@@ -218,4 +219,4 @@ def test_installed_wheel_serves_and_asks(built: Built, tmp_path: Path) -> None:
         where, is_green, jobs = json.loads(told.splitlines()[-1])
 
     assert where.startswith(str(tmp_path))
-    assert (is_green, jobs) == (True, ["value at risk"])
+    assert (is_green, jobs) == (True, ["value at risk", "hello"])

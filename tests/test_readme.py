@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
+import shutil
 from contextlib import nullcontext
 from datetime import timedelta
 from importlib import import_module
@@ -14,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml import __version__, events
-from airflow_provider_cml.api.conversations import chain, posting, starting, succession, usage, waiting
+from airflow_provider_cml.api.conversations import chain, history, posting, starting, succession, usage, waiting
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.connection import FORM
-from airflow_provider_cml.emulator import Life
+from airflow_provider_cml.emulator import Emulator, Life, load_workspace
 from airflow_provider_cml.hooks import connection_test, task
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.operators.execution import ON_BUSY
@@ -25,12 +27,12 @@ from airflow_provider_cml.retry_policy import UNANSWERED_DELAY
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 from airflow_provider_cml.triggers import watcher
 from airflow_provider_cml.triggers.event import CmlJobRunEventTrigger
-from tests.airflow_side import connections, context_of, log, quick, run_task
+from tests.airflow_side import connections, context_of, log, quick, run_task, set_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_cml.emulator import Emulator, Project, Workspace
+    from airflow_provider_cml.emulator import Project, Workspace
 
 __all__ = ["connections", "log", "quick"]
 
@@ -116,6 +118,7 @@ def test_times_of_a_run() -> None:
         ("Connect", "gives up after 8 seconds", connection_test.SECONDS == 8),
         ("Run a job", "in a status nobody knows, for half an hour", waiting.UNKNOWN_BOUND == 1800),
         ("Run a job", "could not be asked for ten minutes", waiting.POLL_PATIENCE == 600),
+        ("Run a job", "could not be reached at all for half a minute", history.FIRST_PATIENCE == 30),
         ("Run a job", "waits five minutes before a", timedelta(minutes=5) == UNANSWERED_DELAY),
         ("Wait for a run", "within five minutes fails the sensor", chain.CHILD_WITHIN == 300),
         ("Start a DAG when a run ends", "after ten minutes at the latest", watcher.LONGEST_GAP == 600),
@@ -125,7 +128,7 @@ def test_times_of_a_run() -> None:
         ("Cancel and time out", "within 3 s", task.KILL_SECONDS == 3),
         ("API v1", "15 seconds", posting.REFUSAL_GAPS[0] == 15),
         ("API v1", "gaps that grow to five minutes", posting.REFUSAL_GAPS[-1] == 300),
-        ("What you can rely on", "180\n   seconds after it was sent", posting.GRACE == 180),
+        ("What you can rely on", "180 seconds after it was sent", posting.GRACE == 180),
         ("What you can rely on", "lie at most 5 seconds", starting.FRESH == 5),
         ("What you can rely on", "ends within 3 seconds", task.KILL_SECONDS == 3),
         ("What you can rely on", "outages of up to ten minutes", waiting.POLL_PATIENCE == 600),
@@ -135,7 +138,7 @@ def test_times_of_a_run() -> None:
 )
 def test_figures(where: str, words: str, figure: bool) -> None:
     """A number the README gives is the one in the code."""
-    assert words in section(where)
+    assert words in " ".join(section(where).split())
     assert figure
 
 
@@ -155,6 +158,15 @@ def test_links_lead_somewhere() -> None:
             assert target[1:] in headings
         elif "://" not in target:
             assert (ROOT / target).exists()
+
+
+def test_no_line_of_a_paragraph_begins_like_something_else() -> None:
+    """Markdown takes a line that begins with `>`, `#`, `+` or `-` for a quote, a heading or a list."""
+    lines = re.sub(r"(?ms)^```.*?^```", "", README).splitlines()
+    for before, line in itertools.pairwise(lines):
+        mark = re.match(r"\s*([>#+-]|\d+\.) ", line)
+        if mark and before.strip():
+            assert re.match(r"\s*([>#+-]|\d+\.) |  ", before), line
 
 
 def test_targets_are_in_the_makefile() -> None:
@@ -208,6 +220,23 @@ def test_first_task_runs(readme: dict[str, Any], connections: Emulator) -> None:
 
     assert (ran.value, run.environment["END_DATE"]) == (run.id, "2026-11-20")
     assert len(ran.deferrals) == 1
+
+
+def test_first_task_runs_in_the_example_workspace(
+    readme: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under *Try it without CML*: the same DAG with the job `hello`, whose script really runs."""
+    assert 'job="hello"' in section("Try it without CML")
+    folder = shutil.copytree(ROOT / "example_dags" / "workspace", tmp_path / "workspace")
+    (first,) = readme["dag"].tasks
+    first.job = "hello"
+    with Emulator(load_workspace(folder)) as cml:
+        set_connection(monkeypatch, host=cml.url, password=cml.api_key)
+        run_task(lambda: first, context_of(first) | {"ds": "2026-01-01"})
+        (run,) = cml.ledger.executed()
+
+    assert run.status == "ENGINE_SUCCEEDED"
+    assert "This run is for 2026-01-01." in Path(run.output).read_text()
 
 
 def test_blocks_that_are_files_compile() -> None:

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from airflow_provider_cml.emulator.registry import Registry
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        message = f"{port} is no port: 0 to 65535"
+        raise argparse.ArgumentTypeError(message)
+    return port
+
+
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """What was asked for on the command line."""
     parser = argparse.ArgumentParser(
@@ -29,7 +37,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description="A Cloudera Machine Learning workspace on 127.0.0.1 that really runs its jobs' scripts.",
     )
     parser.add_argument("--workspace", required=True, metavar="DIR", help="folder with workspace.toml and scripts")
-    parser.add_argument("--port", type=int, default=8090, help="default 8090; 0 picks a free one")
+    parser.add_argument("--port", type=_port, default=8090, help="default 8090; 0 picks a free one")
     parser.add_argument("--api-key", metavar="KEY", help="v2 key; default: a random one")
     parser.add_argument("--legacy-key", metavar="KEY", help="v1 key; default: a random one")
     parser.add_argument("--state", metavar="FILE", help="keep keys, jobs, runs and ledger in this file")

@@ -89,7 +89,7 @@ class Emulator:
         return json.dumps(fields, separators=(",", ":"))
 
     def fault(self, operation: str, kind: str, **settings: object) -> Fault:
-        """Set a fault; `operation` is CML's operation id, v1.StartJob, v1.ListJobs, or * for all."""
+        """Set a fault; `operation` is CML's operation id, or that of a route of v1 (v1.StartJob), or * for all."""
         return self.faults.add(operation, kind, **settings)
 
     def start(self) -> Self:

@@ -152,10 +152,10 @@ class Engine:
         self.registry.tell(run)
         job = self._job(run)
         if status == Status.SUCCEEDED:
-            # DOC: children start after the parent succeeded, each as its own run of its own job. Nothing says
-            # that they inherit the parent run's environment.
+            # DOC: children start after the parent succeeded, each as its own run of its own job. Nothing says that they
+            # inherit the parent run's environment. That a paused one does not start is inferred.
             for child in tuple(self.registry.jobs.values()):
-                if child.parent_id == job.id:
+                if child.parent_id == job.id and not child.paused:
                     self.start(self.create(child, api="child", at=at))
         elif is_made_again(job, run, failure):
             self.agenda.at(at + job.retry_delay, ("retry", run.id), lambda due: self._retry(job, run, due))

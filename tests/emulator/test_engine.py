@@ -159,10 +159,11 @@ def test_a_run_past_the_timeout_of_its_job_is_timed_out(workspace, project, cloc
 
 
 def test_children_start_after_the_parent_succeeded(workspace, project, clock):
-    """Each as its own run of its own job, without the parent run's overrides."""
+    """Each as its own run of its own job, without the parent run's overrides; one that is paused does not."""
     parent = workspace.add_job(project, "parent", life=[Life(ending="failed"), Life(running=2)])
     child = workspace.add_job(project, "child", parent=parent, environment={"A": "child"})
     grandchild = workspace.add_job(project, "grandchild", parent=child)
+    resting = workspace.add_job(project, "resting", parent=parent, paused=True)
 
     workspace.start(parent, {"A": "parent"})
     workspace.advance()
@@ -174,6 +175,7 @@ def test_children_start_after_the_parent_succeeded(workspace, project, clock):
     (run,) = workspace.runs_of(child)
     assert (run.status, run.api, run.merged) == (Status.SUCCEEDED, "child", {"A": "child"})
     assert len(workspace.runs_of(grandchild)) == 1
+    assert workspace.runs_of(resting) == []
 
 
 @pytest.mark.parametrize(

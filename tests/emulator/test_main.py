@@ -109,3 +109,13 @@ def test_a_port_that_is_taken_is_told(folder):
 
     assert wrong.returncode == 2
     assert wrong.stderr.startswith(f"error: port {port}: ")
+
+
+def test_a_port_that_cannot_be_is_told(folder):
+    """Before anything is served."""
+    wrong = subprocess.run(
+        command("--workspace", folder, "--port", 70000), env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+
+    assert wrong.returncode == 2
+    assert wrong.stderr.endswith("argument --port: 70000 is no port: 0 to 65535\n")
