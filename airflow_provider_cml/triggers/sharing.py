@@ -7,8 +7,10 @@ is closed. Everything lives in one event loop; a triggerer has one.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -21,7 +23,7 @@ from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.triggers.answers import SharingTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from airflow_provider_cml.api.conversations.finding import JobIds
     from airflow_provider_cml.api.conversations.line import Place
@@ -39,18 +41,28 @@ NEWEST = 25
 
 
 async def perform(conn_id: str, exchange: Callable[[], Exchange[T]], tell: Tell) -> T:
-    """Run a conversation on the shared pool of a connection; once more if a 401 shows that its key was changed."""
+    """Run a conversation on the shared pool of a connection; anew whenever a 401 shows that its key was changed."""
+
+    async def converse(endpoint: Endpoint) -> T:
+        async with _shared().transport(endpoint) as transport:
+            return await transport.perform(exchange(), tell)
+
+    return await _whatever_the_key(conn_id, converse)
+
+
+async def _whatever_the_key(conn_id: str, act: Callable[[Endpoint], Awaitable[T]]) -> T:
+    """`act` where the connection points; again as long as each 401 finds a key in it that CML has not refused yet."""
     shared = _shared()
     endpoint = await shared.endpoint(conn_id)
-    try:
-        async with shared.transport(endpoint) as transport:
-            return await transport.perform(exchange(), tell)
-    except CmlUnauthorizedError:
-        renewed = await shared.endpoint(conn_id, refused=endpoint)
-        if renewed.identity == endpoint.identity:
-            raise
-    async with shared.transport(renewed) as transport:
-        return await transport.perform(exchange(), tell)
+    refused = set()
+    while True:
+        try:
+            return await act(endpoint)
+        except CmlUnauthorizedError:
+            refused.add(endpoint.identity)
+            endpoint = await shared.endpoint(conn_id, refused=endpoint)
+            if endpoint.identity in refused:
+                raise
 
 
 class Stay:
@@ -88,15 +100,12 @@ async def stand_in_line(
     :raises CmlWaitTimeoutError: `patience` seconds are over; carries the run that occupies the job.
     :raises CmlError: CML could not be asked, or refused.
     """
-    shared = _shared()
-    endpoint = await shared.endpoint(conn_id)
-    try:
-        await shared.queue(endpoint, ids).wait(place, poll_interval, patience, tell)
-    except CmlUnauthorizedError:
-        renewed = await shared.endpoint(conn_id, refused=endpoint)
-        if renewed.identity == endpoint.identity:
-            raise
-        await shared.queue(renewed, ids).wait(place, poll_interval, patience, tell)
+    deadline = None if patience is None else asyncio.get_running_loop().time() + patience
+
+    async def stand(endpoint: Endpoint) -> None:
+        await _shared().queue(endpoint, ids).wait(place, poll_interval, deadline, tell)
+
+    await _whatever_the_key(conn_id, stand)
 
 
 class _Shared:
@@ -163,16 +172,19 @@ class _Queue:
         self._occupant: JobRun | None = None
         self._occupied_since = 0.0
         self._looking: asyncio.Task[None] | None = None
+        self._waits = itertools.count(1)
 
-    async def wait(self, place: Place, poll_interval: float, patience: float | None, tell: Tell) -> None:
-        """Stand in line until let go."""
+    async def wait(self, place: Place, poll_interval: float, deadline: float | None, tell: Tell) -> None:
+        """Stand in line until let go, or until this moment of the loop's clock."""
+        place = replace(place, wait=next(self._waits))
         turn = self._turns[place] = asyncio.get_running_loop().create_future()
         self._gaps[place] = poll_interval
         self._line.enter(place)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(tell))
         try:
-            await asyncio.wait_for(turn, patience)
+            async with asyncio.timeout_at(deadline):
+                await turn
         except TimeoutError:
             who = f"run {self._occupant.id} is {self._occupant.status}" if self._occupant else "CML takes no start"
             message = f"The job was busy for all of the time given to wait for it: {who}."

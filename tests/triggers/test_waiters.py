@@ -182,3 +182,26 @@ def test_time_given_to_wait_ends_with_the_name_of_the_run_in_the_way(job):
         run_in_virtual_time(wait())
 
     assert caught.value.run.id == "foreign"
+
+
+def test_task_that_stands_in_line_twice(job):
+    """A task that was cleared and deferred again has two waits for a moment: the old one leaves, the new one stays."""
+    job.seconds = 60.0
+    job.start("foreign", 0.0)
+
+    async def story() -> list[str]:
+        gone: list[str] = []
+
+        async def wait(task: str, name: str) -> None:
+            place = Place("1", -1, task, asyncio.get_running_loop().time())
+            await sharing.stand_in_line("cml_default", IDS, place, 30.0, None, lambda note: None)
+            gone.append(name)
+
+        waits = [("task", "old"), ("task", "new"), ("zebra", "other")]
+        old, *others = [asyncio.create_task(wait(task, name)) for task, name in waits]
+        await asyncio.sleep(10.0)
+        old.cancel()
+        await asyncio.gather(*others)
+        return gone
+
+    assert ["new", "other"] == run_in_virtual_time(story())

@@ -26,13 +26,15 @@ QUIET = 5.0
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """A task's place in line: by date, then by map index; `name` makes it the only one."""
+    """A task's place in line: by date, then by map index; `name` and `wait` make it the only one."""
 
     date: str
     map_index: int
     name: str
     not_before: float = field(default=0.0, compare=False)
     """The moment from which it may be let go."""
+    wait: int = 0
+    """Tells two waits of one task apart: cleared and deferred again, it stands in line twice for a moment."""
 
 
 class Line:
@@ -42,13 +44,6 @@ class Line:
         self._places: list[Place] = []
         self._let_go_at: float | None = None
         self._newest_then = ""
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, place: Place) -> bool:
-        at = bisect.bisect_left(self._places, place)
-        return at < len(self._places) and self._places[at] == place
 
     def enter(self, place: Place) -> None:
         """Stand in line."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ def test_the_line_is_in_order_whoever_comes_first(places: list[Place]) -> None:
     line = line_of(*places)
     order = []
     moment = 0.0
-    while len(line):
+    while len(order) < len(places):
         moment += SHOW_UP
         order.append(line.let_go([], moment))
 
@@ -45,7 +47,7 @@ def test_nobody_goes_while_a_run_is_active(status: str) -> None:
     line = line_of(place("01"))
 
     assert line.let_go([run("succeeded"), run(status)], 100) is None
-    assert 1 == len(line)
+    assert place("01") == line.let_go([run("succeeded")], 101)
 
 
 @pytest.mark.parametrize("runs", [[], [run("succeeded")], [run("skipped"), run("failed")]])
@@ -56,8 +58,9 @@ def test_one_goes_per_free_slot(runs: list[JobRun]) -> None:
     first = line.let_go(runs, 100)
     at_once = line.let_go(runs, 101)
     late = line.let_go(runs, 100 + SHOW_UP)
+    later = line.let_go(runs, 100 + 2 * SHOW_UP)
 
-    assert (place("01"), None, place("02"), 1) == (first, at_once, late, len(line))
+    assert (place("01"), None, place("02"), place("03")) == (first, at_once, late, later)
 
 
 def test_a_run_that_came_and_went_frees_the_slot() -> None:
@@ -96,8 +99,16 @@ def test_leaving() -> None:
     line.leave(place("01"))
     line.leave(place("03"))
 
-    assert (False, True, False) == (place("01") in line, place("02") in line, place("03") in line)
-    assert place("02") == line.let_go([], 100)
+    assert [place("02"), None] == [line.let_go([], moment) for moment in (100, 100 + SHOW_UP)]
+
+
+def test_two_waits_of_one_task() -> None:
+    """The one leaves, the other stays: a task that was cleared and deferred again stands in line twice for a moment."""
+    old, new = (replace(place("01"), wait=number) for number in (1, 2))
+    line = line_of(new, old)
+    line.leave(old)
+
+    assert [new, None] == [line.let_go([], moment) for moment in (100, 100 + SHOW_UP)]
 
 
 def test_an_empty_line() -> None:
