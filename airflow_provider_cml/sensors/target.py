@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api.conversations.watching import Target
 from airflow_provider_cml.api.errors import CmlInputError
+from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.compat import first_poke
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.sensors.since import moment_of
@@ -42,14 +43,42 @@ def find_target(task: CmlJobRunSensor, hook: Callable[[], CmlTaskHook], context:
     Asked for the newest since a moment, a sensor keeps to the answer of its first look, wherever it goes on: a run that
     comes later is another one's business. For one that is rescheduled Airflow knows when that look was.
     """
+    _check_gap(task.poll_interval)
     given = [name for name in ("run_id", "run_key", "since") if getattr(task, name) not in (None, "")]
     if len(given) != 1:
         message = f"run_id, run_key, since: give exactly one of them, not {' and '.join(given) or 'none'}."
         raise CmlInputError(message)
-    if given != ["since"]:
-        ids = hook().find_job_ids(str(task.project), str(task.job))
-        return Target(ids, task.run_id or None, task.run_key or None)
-    since = moment_of(task.since)
+    run_id = _run_id(task.run_id) if given == ["run_id"] else None
+    run_key = _run_key(task.run_key) if given == ["run_key"] else None
+    since = moment_of(task.since) if given == ["since"] else None
     ids = hook().find_job_ids(str(task.project), str(task.job))
+    if since is None:
+        return Target(ids, run_id, run_key)
     looked_at = first_poke(context) if task.reschedule and context is not None else None
     return Target(ids, since=since, looked_at=looked_at or datetime.now(UTC))
+
+
+def _run_id(given: object) -> str:
+    """A run's id. A DAG that renders natively makes a number of one that consists of digits."""
+    text = str(given).strip()
+    if isinstance(given, bool) or not isinstance(given, str | int) or text in ("", "None"):
+        message = f"run_id: {given!r} is no run's id; it must be what the task that started it returned."
+        raise CmlInputError(message)
+    return text
+
+
+def _run_key(given: object) -> str:
+    """A run key. A text that is none is never found: the sensor would wait until its time is over."""
+    text = given.strip() if isinstance(given, str) else None
+    if text is None or RunKey.parse(text) is None:
+        message = f"run_key: {given!r} is no run key; it must be the XCom run_key of the task that started the run."
+        raise CmlInputError(message)
+    return text
+
+
+def _check_gap(seconds: object) -> None:
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        message = f"poll_interval: {seconds!r} is not a number of seconds above zero."
+        raise CmlInputError(message)

@@ -78,16 +78,16 @@ class JobRunWatch:
             return found
         if self._chain is not None:
             sleep_below(task, self._chain.top, self._watched(deadline))
-        since, looked_at = self._find_target().since, self._find_target().looked_at
+        target = self._find_target()
         task.defer(
             trigger=CmlJobRunTrigger(
                 task.cml_conn_id,
                 self._watched(deadline).to_json(),
                 poll_interval=task.poke_interval if task.poll_interval is None else task.poll_interval,
-                run_key=task.run_key,
-                since=since.isoformat() if since else None,
+                run_key=target.run_key,
+                since=target.since.isoformat() if target.since else None,
                 follow_retries=task.follow_retries,
-                looked_at=looked_at.isoformat() if looked_at else None,
+                looked_at=target.looked_at.isoformat() if target.looked_at else None,
             ),
             method_name="execute_complete",
             timeout=events.backstop(self._seconds),
@@ -240,5 +240,5 @@ class JobRunWatch:
         return self._target
 
     def _watched(self, deadline: float | None = None) -> events.Watched:
-        ids = self._find_target().ids
-        return events.Watched(ids.project_id, ids.job_id, run_id=self.task.run_id or "", deadline=deadline)
+        target = self._find_target()
+        return events.Watched(target.ids.project_id, target.ids.job_id, run_id=target.run_id or "", deadline=deadline)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
-from airflow_provider_cml.emulator import Life
+from airflow_provider_cml.emulator import Life, engine
 from airflow_provider_cml.failures import (
     CmlRefusedFailError,
     CmlRunFailedError,
@@ -126,6 +126,59 @@ def test_what_cannot_be_used_is_refused(
     """A mistake of the DAG author fails for good in every mode, soft_fail or not, and says what it is."""
     with pytest.raises(AirflowFailException, match=words):
         sense(partial(make, soft_fail=soft_fail, **arguments, **mode), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"run_key": "None"}, "run_key: 'None' is no run key.*must be the XCom run_key of the task"),
+        ({"run_key": "somebody's"}, 'run_key: "somebody\'s" is no run key'),
+        ({"run_key": 17}, "run_key: 17 is no run key"),
+        ({"run_id": "None"}, "run_id: 'None' is no run's id.*must be what the task that started it returned"),
+        ({"run_id": ["a"]}, r"run_id: \['a'\] is no run's id"),
+        ({"run_id": 1.5}, r"run_id: 1\.5 is no run's id"),
+        ({"run_id": True}, "run_id: True is no run's id"),
+        ({"run_id": " "}, "run_id: ' ' is no run's id"),
+        ({"run_id": "a", "poll_interval": 0}, "poll_interval: 0 is not a number of seconds above zero"),
+        ({"run_id": "a", "poll_interval": "5"}, "poll_interval: '5' is not a number"),
+        ({"run_id": "a", "poll_interval": True}, "poll_interval: True is not a number"),
+    ],
+)
+def test_what_cannot_be_meant_asks_nothing(
+    make: Make,
+    connections: Emulator,
+    mode: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: dict[str, Any],
+    words: str,
+) -> None:
+    """What an XCom that was not there, or a slip, makes of an argument: the message tells it, and nobody waits."""
+    with pytest.raises(CmlRefusedFailError, match=words):
+        sense(partial(make, project="alice/risk-analysis", **arguments, **mode), monkeypatch)
+
+    assert connections.ledger.requests() == []
+
+
+def test_run_that_looks_like_a_number(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job, mode: dict[str, Any], monkeypatch: Any
+) -> None:
+    """A DAG that renders natively makes a number of such an id; a folded line of YAML leaves a line's end."""
+    monkeypatch.setattr(engine, "random_engine_id", lambda: "1234567890123456")
+    run = workspace.start(job)
+
+    assert sense(partial(make, run_id=1234567890123456, **mode), monkeypatch) == run.id
+    assert sense(partial(make, run_id="1234567890123456\n", **mode), monkeypatch) == run.id
+
+
+def test_empty_text_is_no_argument(make: Make, connections: Emulator, workspace: Workspace, job: Job) -> None:
+    """What a template makes of nothing does not count beside the one that is given, in the triggerer neither."""
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    sensor = partial(make, since=since, run_id="", run_key="", deferrable=True)
+    ran = run_task(
+        sensor, context_of(sensor()), asleep=lambda: workspace.add_run(job, "succeeded", created_at=time.time())
+    )
+
+    assert (len(ran.deferrals), ran.value) == (1, workspace.runs_of(job)[0].id)
 
 
 def test_wrong_key_names_the_key(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from airflow_provider_cml.emulator.objects import Run
 
 FAILED = Life(running=0.1, ending="failed")
-KEY = {"AIRFLOW_RUN_KEY": "somebody's"}
+RUN_KEY = "v1;production;risk;scheduled__2026-11-21;value_at_risk;-1;start=1;max_tries=0;retries=0;try=1;post=1.abcd"
+KEY = {"AIRFLOW_RUN_KEY": RUN_KEY}
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def test_the_run_that_succeeds_decides(
     """The run that was named fails, CML's retry succeeds: green, with the id of the second."""
     retried.life = [FAILED, Life(running=3.0)]  # not over before the first look of a slow machine
     first = workspace.start(retried, KEY)
-    named = {"run_key": "somebody's"} if by == "run_key" else {}
+    named = {"run_key": RUN_KEY} if by == "run_key" else {}
     ran = run_task(lambda: sensor(first, mode, **named), context_of(sensor(first, mode)))
 
     assert ran.value == connections.ledger.executed(retried.id)[1].id
