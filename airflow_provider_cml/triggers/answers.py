@@ -46,11 +46,13 @@ class SharingTransport(AsyncTransport):
                 return await self._ask(request, key, now)
             if known.response is not None:
                 return known.response
+            cancelled = _cancellations()
             try:
                 return await asyncio.shield(known.expected())
             except asyncio.CancelledError:
-                if not known.expected().cancelled():
-                    raise  # it is this user who is cancelled, not the one who asked
+                # The one who asked is cancelled, so somebody else asks; unless it is this user, too or alone.
+                if _cancellations() > cancelled or not known.expected().cancelled():
+                    raise
 
     async def _ask(self, request: Request, key: _Key, now: float) -> Response:
         self._sweep(now)
@@ -128,6 +130,12 @@ class _Shareable:
             self._expected.exception()  # they may have gone meanwhile
         else:
             self._expected.cancel()
+
+
+def _cancellations() -> int:
+    """How often the current task has been asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _key(request: Request) -> _Key:

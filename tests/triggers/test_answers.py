@@ -18,6 +18,8 @@ from airflow_provider_cml.triggers.answers import SWEEP_GAP, SharingTransport
 from tests.triggers.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.api.wire import Exchange
 
@@ -113,6 +115,59 @@ def test_who_is_cancelled_takes_nobody_along() -> None:
 
     assert ([200] * 9, 2) == run_in_virtual_time(cancel(0))
     assert ([200] * 9, 1) == run_in_virtual_time(cancel(5))
+
+
+@pytest.mark.parametrize("asker_first", [True, False])
+@pytest.mark.parametrize("how", ["cancelled", "out of time"])
+def test_who_is_cancelled_together_with_who_asked_ends(how: str, asker_first: bool) -> None:
+    """As when a triggerer shuts down: nobody goes on because the answer that was waited for will not come either."""
+
+    async def story() -> tuple[list[int | BaseException], int]:
+        workspace = Workspace()
+
+        async def follow() -> int:
+            async with limit:
+                return await status(workspace)
+
+        limit = asyncio.timeout(None)
+        asking, waiting = asyncio.create_task(status(workspace)), asyncio.create_task(follow())
+        await asyncio.sleep(0.2)
+        ends: list[Callable[[], object]] = [
+            asking.cancel,
+            waiting.cancel if how == "cancelled" else lambda: limit.reschedule(0.0),
+        ]
+        for end in ends if asker_first else reversed(ends):
+            end()
+        return await asyncio.gather(asking, waiting, return_exceptions=True), len(workspace.asked)
+
+    found, asked = run_in_virtual_time(story())
+
+    assert [asyncio.CancelledError, asyncio.CancelledError if how == "cancelled" else TimeoutError] == [*map(type, found)]
+    assert 1 == asked
+
+
+def test_who_was_cancelled_before_is_not_taken_along() -> None:
+    """A task that outlives a cancellation, to tidy up, still gets its answer when another one is cancelled."""
+
+    async def story() -> int:
+        workspace = Workspace()
+
+        async def tidy() -> int:
+            try:
+                await asyncio.sleep(10.0)
+            except asyncio.CancelledError:
+                return await status(workspace)
+            raise AssertionError
+
+        tidying = asyncio.create_task(tidy())
+        asking = asyncio.create_task(status(workspace))
+        await asyncio.sleep(0.1)
+        tidying.cancel()
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        return await tidying
+
+    assert 200 == run_in_virtual_time(story())
 
 
 def test_failure_is_shared_but_not_kept() -> None:
