@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml import events
-from airflow_provider_cml.api.conversations.start import Busy, Origin, Start
+from airflow_provider_cml.api.conversations.start import Busy, Contact, Origin, Start
 from airflow_provider_cml.api.conversations.succession import may_be_made_again
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
@@ -51,6 +51,8 @@ class JobRunAttempt:
         self.hook = hook
         self.watched = watched
         self.key = run_key(context)
+        # Whoever knows its job before it has asked was woken, and had asked before it slept.
+        self.contact = Contact(is_made=bool(watched.project_id))
         self.seen: JobRun | None = None
         self._sent: list[RunKey] = []
         self._refusal = ""
@@ -70,7 +72,7 @@ class JobRunAttempt:
                 if self._is_over(self._wait(started)):
                     return self.watched.run_id
         except CmlInterruptedError as error:
-            raise failure_of(error, is_first_try=False) from error
+            raise with_facts(failure_of(error, is_first_try=False), self.watched) from error
         except AirflowTaskTimeout as error:
             return out_of_time(self, error)
 
@@ -81,7 +83,15 @@ class JobRunAttempt:
                 return self.watched.run_id
         except AirflowTaskTimeout as error:
             return out_of_time(self, error)
-        return self.run(given_variables(self.task, self.context))
+        return self.run_anew()
+
+    def run_anew(self) -> str:
+        """Take part again, in a process that did not begin this try: the run's variables are made anew."""
+        try:
+            variables = given_variables(self.task, self.context)
+        except CmlError as error:
+            raise with_facts(failure_of(error, is_first_try=False), self.watched) from error
+        return self.run(variables)
 
     def kill(self) -> None:
         """Stop the run while the process is being killed; the wait, interrupted, ends by itself."""
@@ -126,12 +136,14 @@ class JobRunAttempt:
             poll_interval=task.poll_interval,
             waited=max(time.time() - watched.tried, 0.0) if watched.tried else 0.0,
             excluded=frozenset(watched.excluded),
+            contact=self.contact,
         )
         self._sent, self._refusal = start.sent, ""
         try:
             result = self.hook.start_job_run_once(start)
         except CmlError as error:
-            raise with_facts(failure_of(error, is_first_try=self.key.try_number <= 1), watched) from error
+            is_first_try = self.key.try_number <= 1 and not self.contact.is_made
+            raise with_facts(failure_of(error, is_first_try=is_first_try), watched) from error
         if isinstance(result, Busy):
             self._end_if_killed()
             stay_away(self, result)
@@ -154,7 +166,7 @@ class JobRunAttempt:
         push(self.context, {"return_value": run.id, **{name: getattr(self.watched, name) for name in names}})
         try:
             run_url = self.hook.jobs_url(self.watched.project_id)
-        except CmlError as error:
+        except Exception as error:  # noqa: BLE001 - Airflow's too: a 401 has the connection read again
             task.log.warning("The link to CML is missing: %s", error)
             run_url = ""
         push(self.context, {RUN_URL: run_url})
@@ -266,7 +278,7 @@ class JobRunAttempt:
             return
         try:
             self.hook.look_for_doubles(self.watched.ids, key, self.watched.run_id, copies=self.task.follow_retries)
-        except CmlError as error:
+        except Exception as error:  # noqa: BLE001 - Airflow's too: in a task that was woken the connection may be gone
             self.task.log.warning("Could not look for a second run after a lost answer: %s", error)
 
     def last_key(self) -> RunKey | None:

@@ -14,7 +14,7 @@ from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.events import run_times
-from airflow_provider_cml.failures import CmlTimeoutError, CmlUnansweredError, still, with_facts
+from airflow_provider_cml.failures import CmlTimeoutError, CmlUnansweredError, failure_of, still, with_facts
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.task_context import push
 
@@ -38,9 +38,9 @@ def end_run(attempt: JobRunAttempt, run: JobRun | None, when: str) -> tuple[JobR
     try:
         run = run or hook.get_job_run(watched.project_id, watched.job_id, watched.run_id)
         after = hook.stop_and_confirm(watched.ids, watched.run_id)
-    except CmlInterruptedError:
-        raise
-    except CmlError as error:
+    except CmlInterruptedError as error:
+        raise with_facts(failure_of(error, is_first_try=False), watched, Outcome(Ending.TIMED_OUT, run)) from error
+    except Exception as error:  # noqa: BLE001 - Airflow's too: in a task that was woken the connection may be gone
         why = f" {error}"
     came = _what_came(after) + why
     attempt.task.log.info("Run %s: %s", watched.run_id, came)
@@ -48,8 +48,7 @@ def end_run(attempt: JobRunAttempt, run: JobRun | None, when: str) -> tuple[JobR
         push(attempt.context, {"status": str(after.status), **run_times(after)})
         if after.status.is_success:
             return after, None
-    where = watched.run_url or f"{hook.endpoint.base_url}, project {watched.project_id}"
-    failed = CmlTimeoutError(f"{still(run, watched, when)} {came} Look at it in CML: {where}")
+    failed = CmlTimeoutError(f"{still(run, watched, when)} {came} Look at it in CML: {_where(attempt)}")
     return after or run, with_facts(failed, watched, Outcome(Ending.TIMED_OUT, run))
 
 
@@ -115,9 +114,9 @@ def _turn_to_last_retry(attempt: JobRunAttempt) -> None:
     try:
         run = hook.get_job_run(watched.project_id, watched.job_id, watched.run_id)
         run = hook.find_last_retry(watched.ids, run, 0.0, attempt.task.poll_interval)
-    except CmlInterruptedError:
-        raise
-    except CmlError as error:
+    except CmlInterruptedError as error:
+        raise with_facts(failure_of(error, is_first_try=False), watched) from error
+    except Exception as error:  # noqa: BLE001 - see end_run
         attempt.task.log.warning("Could not look for a run that CML has made of run %s: %s", watched.run_id, error)
         return
     if run.id != watched.run_id:
@@ -134,6 +133,17 @@ def _find_sent(attempt: JobRunAttempt, key: RunKey) -> None:
     if run is not None:
         attempt.watched = replace(attempt.watched, run_id=run.id, run_key=str(key))
         push(attempt.context, {"return_value": run.id, "run_key": str(key)})
+
+
+def _where(attempt: JobRunAttempt) -> str:
+    """The link to the run; or, where it is missing, as much of the way as is known."""
+    if attempt.watched.run_url:
+        return attempt.watched.run_url
+    try:
+        workspace = f"{attempt.hook.endpoint.base_url}, "
+    except Exception:  # noqa: BLE001 - see end_run
+        workspace = ""
+    return f"{workspace}project {attempt.watched.project_id}"
 
 
 def _what_came(after: JobRun | None) -> str:

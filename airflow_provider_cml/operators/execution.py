@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.conversations.start import Busy
 from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
 from airflow_provider_cml.api.conversations.watching import Ending
@@ -66,6 +67,7 @@ def begin(task: CmlRunJobOperator, context: Context) -> str:
     except CmlError as error:
         raise failure_of(error, is_first_try=key.try_number <= 1) from error
     task.attempt.watched = replace(watched, project_id=ids.project_id, job_id=ids.job_id)
+    task.attempt.contact.is_made = ids != JobIds(str(task.project), str(task.job))  # ids cost no request
     return task.attempt.run(variables)
 
 
@@ -85,7 +87,7 @@ def go_on_when_free(task: CmlRunJobOperator, context: Context, event: dict[str, 
     if error is not None:
         raise error
     task.attempt = JobRunAttempt(task, context, CmlTaskHook(task.cml_conn_id), watched)
-    return task.attempt.run(given_variables(task, context))
+    return task.attempt.run_anew()
 
 
 def go_on_without_event(task: CmlRunJobOperator, context: Context, reported: Exception) -> str:

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.run_key import RunKey
 
 
+@dataclass(slots=True)
+class Contact:
+    """Whether CML has answered this try yet, kept as it goes. Until it has, its very address may be the mistake."""
+
+    is_made: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """A wish to run a job once.
@@ -34,6 +41,7 @@ class Start:
     :param sent: the keys of the starts of this conversation that are out, accepted or lost, kept as it goes for whoever
         has to clean up; those known to have started nothing are taken out again.
     :param excluded: runs whose end is not to be taken for this try's result.
+    :param contact: whether CML has answered this try, in this conversation or before.
     """
 
     ids: JobIds
@@ -51,6 +59,7 @@ class Start:
     waited: float = 0.0
     excluded: frozenset[str] = frozenset()
     sent: list[RunKey] = field(default_factory=list)
+    contact: Contact = field(default_factory=Contact)
 
     def is_of_my_try(self, key: RunKey) -> bool:
         """Whether this very try, in this process or a stale one, sent the start with `key`."""
