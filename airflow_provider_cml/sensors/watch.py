@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from airflow_provider_cml.hooks.task import CmlTaskHook
     from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 
+LONGEST = 100 * 365 * 86_400.0
+"""Seconds a sensor sleeps at most. Airflow adds the time of a deferral to a date; the last one is of the year 9999."""
+
 
 class JobRunWatch:
     """One sensor's view of the run that is meant.
@@ -131,6 +134,9 @@ class JobRunWatch:
         """
         hook, target = self._connect(), self._find_target(context)
         run = self._run = hook.look_at_job_run(target)
+        if run is not None:
+            # Looked for again it might not be found: CML enters each refused start above it.
+            self._target = Target(target.ids, run.id)
         if run is None or run.status is not JobRunStatus.UNKNOWN or self.task.deferrable:
             return run
         self._say(f"Run {run.id} is {run.word!r}, a status nobody knows.")
@@ -158,7 +164,8 @@ class JobRunWatch:
     @property
     def _seconds(self) -> float:
         """How long a deferred sensor sleeps at most. Airflow 3 does not watch execution_timeout meanwhile."""
-        return min(self.task.timeout, self.limit.total_seconds()) if self.limit else self.task.timeout
+        limit = self.limit.total_seconds() if self.limit else LONGEST
+        return min(self.task.timeout, limit, LONGEST)
 
     def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
         try:
@@ -205,7 +212,8 @@ class JobRunWatch:
         :param struck: whether it was Airflow's execution_timeout; None where nobody knows which clock it was.
         """
         if struck is None:
-            struck = self.task.deferrable and self._seconds < self.task.timeout
+            limited = self.limit is not None and self.limit.total_seconds() < self.task.timeout
+            struck = self.task.deferrable and limited
         watched = watched or (events.Watched("", "") if self._target is None else self._watched())
         limit = "execution_timeout struck" if struck else f"the sensor's timeout of {self.task.timeout:g} s was over"
         if self._chain is not None:

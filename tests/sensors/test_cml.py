@@ -321,6 +321,48 @@ def test_what_the_triggerer_is_given(
     assert deferral.timeout == timedelta(seconds=5 + 120)
 
 
+@pytest.mark.parametrize("seconds", [1e12, timedelta.max])
+def test_time_without_end(make: Make, workspace: Workspace, job: Job, seconds: Any) -> None:
+    """Airflow adds the time of a deferral to a date, and no date is later than the year 9999."""
+    job.life = Life(running=None)
+    run = workspace.start(job)
+    sensor = make(run_id=run.id, deferrable=True, timeout=seconds)
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.execute(context_of(sensor))
+    assert caught.value.timeout is not None
+
+    assert datetime.now(UTC) + caught.value.timeout > datetime.now(UTC) + timedelta(days=36_500)
+
+
+def test_run_that_was_seen_is_not_lost(make: Make, connections: Emulator, workspace: Workspace, job: Job) -> None:
+    """By its key a run is looked up once; a hundred refused starts later it could not be found any more."""
+    job.life = Life(running=None)
+    run = workspace.start(job, {"AIRFLOW_RUN_KEY": KEY})
+    sensor = make(run_key=KEY)
+    context = context_of(sensor)
+    first = sensor.poke(context)
+    workspace.set_status(run, "succeeded")
+    for number in range(110):
+        workspace.add_run(job, "skipped", created_at=time.time() + number)
+    second = sensor.poke(context)
+
+    assert (first.is_done, second.is_done, second.xcom_value) == (False, True, run.id)
+    assert connections.ledger.count("ListJobRuns") == 1
+
+
+def test_triggerer_is_told_of_the_run_that_was_seen(
+    make: Make, connections: Emulator, workspace: Workspace, job: Job
+) -> None:
+    """The trigger looks at that run, and need not find it once more."""
+    job.life = Life(running=None)
+    run = workspace.start(job, {"AIRFLOW_RUN_KEY": KEY})
+    sensor = partial(make, run_key=KEY, deferrable=True)
+    ran = run_task(sensor, context_of(sensor()), asleep=lambda: end_active_run(workspace, job))
+
+    assert (len(ran.deferrals), ran.value) == (1, run.id)
+    assert connections.ledger.count("ListJobRuns") == 1
+
+
 @pytest.mark.parametrize(("soft_fail", "expected"), [(False, CmlSensorTimeout), (True, AirflowSkipException)])
 def test_event_that_never_came_is_a_timeout(make: Make, soft_fail: bool, expected: type[Exception]) -> None:
     """Airflow's word for a deferral past its backstop ends the sensor as any timeout does, in every version."""
