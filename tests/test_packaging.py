@@ -40,6 +40,7 @@ FILES = {
     "LICENSE",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "constraints-2.11.txt",
     "constraints-bench.txt",
     "constraints.txt",
