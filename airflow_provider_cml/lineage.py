@@ -54,12 +54,13 @@ def operator_lineage(names: Mapping[str, str], watched: Watched | None, run: Job
     """The facets of a job and its run, as OpenLineage's extractor takes them from an operator.
 
     :param names: project and job as the DAG's author calls them.
-    :param watched: what the task knows of its run; None if it never had one, or started it through API v1.
+    :param watched: what the task knows of its run. None, or without a job, if it never had one, or started it through
+        API v1, which knows no ids.
     :param run: the run as last seen.
     """
     extractors, facets = import_module(f"{_PROVIDER}.extractors"), import_module("openlineage.client.facet_v2")
     job = {"workspace": _workspace(watched.run_url) if watched else None, **names}
-    if watched is not None:
+    if watched is not None and watched.job_id:
         job |= {"projectId": watched.project_id, "jobId": watched.job_id}
     found = {"job_facets": {"cml_job": _facet("CmlJobFacet", facets.JobFacet, job)}}
     if watched is not None and run is not None:

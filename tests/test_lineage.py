@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -19,7 +20,7 @@ import pytest
 
 from airflow_provider_cml.compat import conf
 from airflow_provider_cml.emulator import Life
-from airflow_provider_cml.failures import CmlRunFailedError
+from airflow_provider_cml.failures import CmlRefusedFailError, CmlRunFailedError
 from airflow_provider_cml.lineage import parent_variables
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from tests.airflow_side import (
@@ -339,15 +340,20 @@ def test_job_and_run_are_told(
     assert PASSWORD not in str(found)
 
 
-def test_a_task_that_never_had_a_run_tells_its_job(openlineage: None) -> None:
-    """And a start through API v1, which knows no run."""
-    found = lineage_of(operator(project="alice/risk-analysis", job="208"))
+@pytest.mark.parametrize("way", ["never executed", "through API v1", "no such job"])
+def test_a_task_that_never_had_a_run_tells_its_job(
+    openlineage: None, connections: Emulator, job: Job, way: str
+) -> None:
+    """By the names it was given; ids it does not know are left out, and a start through API v1 knows none."""
+    conn_id = "cml_v1" if way == "through API v1" else "cml_default"
+    names = {"project": "alice/risk-analysis", "job": "208"}
+    task = operator(**names, cml_conn_id=conn_id, wait_for_completion=False)
+    if way != "never executed":
+        with nullcontext() if way == "through API v1" else pytest.raises(CmlRefusedFailError):
+            task.execute(asked(task))
+    found = lineage_of(task)
 
-    assert fields_of(found.job_facets["cml_job"]) == {
-        "workspace": None,
-        "project": "alice/risk-analysis",
-        "job": "208",
-    }
+    assert fields_of(found.job_facets["cml_job"]) == {"workspace": None, **names}
     assert found.run_facets == {}
 
 
