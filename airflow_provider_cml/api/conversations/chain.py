@@ -103,7 +103,9 @@ class Chain:
         :raises CmlUnknownStatusError: CML has given a run no status we know for `UNKNOWN_BOUND` seconds.
         """
         if self._jobs is None:
-            self._jobs = yield from all_pages(lambda token: v2.list_jobs(self._ids.project_id, page_token=token))
+            self._jobs = yield from all_pages(
+                lambda token: v2.list_jobs(self._ids.project_id, page_token=token, patience=POLL_PATIENCE)
+            )
         known = {link.job.id: link for link in self.links}
         links: list[Link] = []
         reached = [(self._ids.job_id, self._top)]

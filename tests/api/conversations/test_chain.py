@@ -14,12 +14,13 @@ from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.conversations.waiting import UNKNOWN_BOUND
 from airflow_provider_cml.api.conversations.watching import Pace
 from airflow_provider_cml.api.errors import CmlProtocolError, CmlUnknownStatusError, CmlWaitTimeoutError
+from airflow_provider_cml.api.wire import Response
 from tests.api.conversations.paper import EPOCH
 from tests.api.playing import Player, document
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.models import JobRun
-    from airflow_provider_cml.api.wire import Request, Response
+    from airflow_provider_cml.api.wire import Request
 
 PROJECT = "k9yi-cww6-iw3w-buq0"
 IDS = JobIds(PROJECT, "load")
@@ -262,6 +263,28 @@ def test_price() -> None:
     assert asked.count("") == 2  # two pages of jobs, once
     assert len(moments) == len(set(moments))
     assert ended <= max(moments) <= ended + 5.0
+
+
+@pytest.mark.parametrize("seconds", [60.0, 500.0])
+@pytest.mark.parametrize("what", ["jobs", "runs", "clean-1"])
+def test_outage_is_outlasted(what: str, seconds: float) -> None:
+    """Whatever of the chain it befalls, CML is asked for ten minutes."""
+    family = Family(clean="load")
+    chain = family.top_ends()
+    answer = family._answer
+    outage: list[float] = []
+
+    def away(request: Request) -> Response:
+        if request.path.endswith(what):
+            outage.append(family.player.now)
+            if outage[-1] < outage[0] + seconds:
+                return Response(503)
+        return answer(request)
+
+    family.player.script = [away]
+
+    assert ["clean-1 succeeded"] == family.follow(chain)
+    assert outage[-1] >= outage[0] + seconds
 
 
 def test_list_that_repeats_itself() -> None:
