@@ -18,7 +18,7 @@ from airflow_provider_cml.api import v2
 from airflow_provider_cml.api.conversations.line import Line
 from airflow_provider_cml.api.conversations.starting import BUSY_GAP
 from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, POLL_PATIENCE
-from airflow_provider_cml.api.errors import CmlUnauthorizedError, CmlWaitTimeoutError
+from airflow_provider_cml.api.errors import CmlInputError, CmlUnauthorizedError, CmlWaitTimeoutError
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.triggers.answers import SharingTransport
 
@@ -113,8 +113,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self._queues: dict[tuple[object, JobIds], _Queue] = {}
-        self._endpoints: dict[str, tuple[Endpoint, float]] = {}
-        self._reading: dict[str, asyncio.Lock] = {}
+        self._connections: dict[str, _Connection] = {}
         self._transports: dict[object, SharingTransport] = {}
         self._users: dict[object, int] = {}
 
@@ -123,16 +122,10 @@ class _Shared:
 
         :param refused: what CML has answered with a 401: looked up at once, unless somebody has seen a change already.
         """
-        clock = asyncio.get_running_loop().time
-        asked_at = clock()
-        async with self._reading.setdefault(conn_id, asyncio.Lock()):
-            known, read_at = self._endpoints.get(conn_id, (None, 0.0))
-            is_new = refused is None or (known is not None and known.identity != refused.identity)
-            if known is not None and read_at > asked_at - (CONNECTION_AGE if is_new else 0.0):
-                return known
-            endpoint = await CmlHook(conn_id).aread_endpoint()
-            self._endpoints[conn_id] = (endpoint, clock())
-            return endpoint
+        connection = self._connections.get(conn_id)
+        if connection is None:
+            connection = self._connections[conn_id] = _Connection(conn_id)
+        return await connection.endpoint(refused)
 
     @asynccontextmanager
     async def transport(self, endpoint: Endpoint) -> AsyncIterator[SharingTransport]:
@@ -156,6 +149,52 @@ class _Shared:
         if key not in self._queues:
             self._queues[key] = _Queue(self, endpoint, ids, lambda: self._queues.pop(key, None))
         return self._queues[key]
+
+
+class _Connection:
+    """A connection as last read; one look-up serves all who ask before it has come to its end, however it ends."""
+
+    def __init__(self, conn_id: str) -> None:
+        self._hook = CmlHook(conn_id)
+        self._reading = asyncio.Lock()
+        self._known: Endpoint | None = None
+        self._read_at = self._good_until = 0.0
+        self._failure: Exception | None = None
+        self._failed_at = 0.0
+
+    async def endpoint(self, refused: Endpoint | None) -> Endpoint:
+        """As `_Shared.endpoint`."""
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
+        async with self._reading:
+            known = self._known
+            is_refused = known is not None and refused is not None and known.identity == refused.identity
+            if known is not None and (self._read_at > asked_at or (not is_refused and self._good_until > asked_at)):
+                return known
+            if self._failure is not None and self._failed_at > asked_at:
+                raise self._failure.with_traceback(None)
+            try:
+                self._known = known = await self._read(known)
+            except Exception as error:
+                said, self._failure, self._failed_at = self._failure, error, clock()
+                # Airflow has no other word for a secrets backend that is away than for a connection that is gone.
+                if known is None or is_refused or isinstance(error, CmlInputError):
+                    raise
+                if said is None:
+                    what = f"{type(error).__name__}: {error}"
+                    text = "Connection %s cannot be looked up, so what it said before is used. %s"
+                    self._hook.log.warning(text, self._hook.cml_conn_id, what)
+            else:
+                self._failure, self._read_at = None, clock()
+            self._good_until = clock() + CONNECTION_AGE
+            return known
+
+    async def _read(self, known: Endpoint | None) -> Endpoint:
+        """Look it up. Its warnings are said at the first time, and again where it has changed: not each minute."""
+        endpoint = await self._hook.aread_endpoint(warn=known is None)
+        if known is not None and endpoint.identity != known.identity:
+            endpoint = await self._hook.aread_endpoint()
+        return endpoint
 
 
 class _Queue:

@@ -36,9 +36,9 @@ def test_connection_is_read_once_for_many(
     read: list[str] = []
     original = CmlHook.aread_endpoint
 
-    async def counted(hook: CmlHook) -> Any:
+    async def counted(hook: CmlHook, **how: Any) -> Any:
         read.append(hook.cml_conn_id)
-        return await original(hook)
+        return await original(hook, **how)
 
     monkeypatch.setattr(CmlHook, "aread_endpoint", counted)
     run = workspace.start(job)
@@ -60,8 +60,8 @@ def test_key_that_was_changed_is_read_again(
     set_connection(monkeypatch, host=connections.url, password="the-key-of-yesterday")
     original = CmlHook.aread_endpoint
 
-    async def then_changed(hook: CmlHook) -> Any:
-        endpoint = await original(hook)
+    async def then_changed(hook: CmlHook, **how: Any) -> Any:
+        endpoint = await original(hook, **how)
         set_connection(monkeypatch, host=connections.url, password=connections.api_key)
         return endpoint
 
