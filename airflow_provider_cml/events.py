@@ -44,7 +44,7 @@ class Watched:
     :param busy_deadline: the same for waiting until the job is free.
     :param refusals: starts CML has refused this try.
     :param excluded: runs whose end is not this try's result.
-    :param tried: seconds since 1970 when this try began, or 0 where that is not known.
+    :param waited: seconds this try has taken at least: each process counts its own, on a clock that nobody sets.
     """
 
     project_id: str
@@ -58,7 +58,7 @@ class Watched:
     busy_deadline: float | None = None
     refusals: int = 0
     excluded: tuple[str, ...] = ()
-    tried: float = 0.0
+    waited: float = 0.0
 
     @property
     def free_deadline(self) -> float | None:

@@ -24,6 +24,7 @@ WATCHED = events.Watched(
     losses=1,
     deadline=1_790_000_600.0,
     busy_deadline=1_790_000_300.0,
+    waited=12.5,
     excluded=("a", "b"),
 )
 

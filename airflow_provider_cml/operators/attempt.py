@@ -57,6 +57,12 @@ class JobRunAttempt:
         self._sent: list[RunKey] = []
         self._refusal = ""
         self._is_killed = False
+        self._here_since = time.monotonic()
+
+    @property
+    def waited(self) -> float:
+        """Seconds this try has taken at least. The wall clocks of two workers are never compared."""
+        return self.watched.waited + time.monotonic() - self._here_since
 
     def run(self, variables: dict[str, str]) -> str:
         """Start or find the run, wait for it, and once more where CML or an earlier try took it away."""
@@ -134,7 +140,7 @@ class JobRunAttempt:
             refusal=self._refusal,
             busy_timeout=events.seconds_to(watched.free_deadline),
             poll_interval=task.poll_interval,
-            waited=max(time.time() - watched.tried, 0.0) if watched.tried else 0.0,
+            waited=self.waited,
             excluded=frozenset(watched.excluded),
             contact=self.contact,
         )
@@ -205,7 +211,7 @@ class JobRunAttempt:
         task.defer(
             trigger=CmlJobRunTrigger(
                 task.cml_conn_id,
-                self.watched.to_json(),
+                replace(self.watched, waited=self.waited).to_json(),
                 task.poll_interval,
                 cancel_on_kill=task.cancel_on_kill,
                 follow_retries=task.follow_retries,

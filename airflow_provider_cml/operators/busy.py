@@ -31,7 +31,7 @@ def stay_away(attempt: JobRunAttempt, busy: Busy) -> NoReturn:
         task.defer(
             trigger=CmlJobFreeTrigger(
                 task.cml_conn_id,
-                replace(watched, refusals=busy.refusals).to_json(),
+                replace(watched, refusals=busy.refusals, waited=attempt.waited).to_json(),
                 task.poll_interval,
                 date=line_date(attempt.context),
                 map_index=attempt.key.map_index,

@@ -54,7 +54,6 @@ def begin(task: CmlRunJobOperator, context: Context) -> str:
             # Airflow 3 does not watch execution_timeout while a task is deferred, so the wait does.
             deadline=events.moment_after(seconds if task.deferrable else None),
             busy_deadline=events.moment_after(task.busy_timeout),
-            tried=time.time(),
         )
         _warn_of_literals(task)
         variables = given_variables(task, context)

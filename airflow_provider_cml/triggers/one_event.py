@@ -48,7 +48,8 @@ class OneEventTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, whatever happens."""
         loop = asyncio.get_running_loop()
-        not_before = loop.time() + line.QUIET
+        began = loop.time()
+        not_before = began + line.QUIET
         watched = events.Watched("", "")
         try:
             watched = events.Watched.from_json(self.watched)
@@ -63,7 +64,8 @@ class OneEventTrigger(BaseTrigger):
                 Ending.UNANSWERED, None, f"The trigger could not go on: {type(error).__name__}. See its log."
             )
         await asyncio.sleep(max(not_before - loop.time(), 0.0))
-        watched = replace(watched, run_id=self._run_id or watched.run_id)
+        waited = watched.waited + loop.time() - began
+        watched = replace(watched, run_id=self._run_id or watched.run_id, waited=waited)
         yield TriggerEvent(events.write(outcome, watched))  # type: ignore[no-untyped-call]  # Airflow's
 
     async def _wait(self, watched: events.Watched) -> Outcome:

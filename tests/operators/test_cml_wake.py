@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_cml import events
+from airflow_provider_cml.api.conversations import history, starting
+from airflow_provider_cml.api.conversations.history import FIRST_PATIENCE, LATER_PATIENCE
+from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome
 from airflow_provider_cml.api.errors import CmlInterruptedError
 from airflow_provider_cml.api.models import JobRun
@@ -16,12 +21,16 @@ from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowFailException, AirflowNotFoundException
 from airflow_provider_cml.failures import CmlRefusedFailError, CmlTaskError, CmlTimeoutError, CmlUnansweredError
 from airflow_provider_cml.hooks.task import CmlTaskHook
+from airflow_provider_cml.operators import attempt
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
-from tests.airflow_side import context_of, set_connection
-from tests.api.conversations.paper import IDS, KEY
+from tests.airflow_side import TaskDeferred, context_of, set_connection
+from tests.api.conversations.paper import IDS, KEY, PaperJob
+from tests.api.playing import document, html
 
 if TYPE_CHECKING:
+    from airflow_provider_cml.api.wire import Exchange, Request
     from airflow_provider_cml.emulator import Emulator, Job
+    from tests.api.playing import Outcome as Answer
 
 WATCHED = events.Watched(IDS.project_id, IDS.job_id, run_id="run0000000000001", run_key=str(KEY.with_post("1.aaaa")))
 IN_LINE = events.Watched(IDS.project_id, IDS.job_id)
@@ -78,6 +87,34 @@ def test_workspace_that_is_away_is_no_mistake(watched: events.Watched, outcome: 
         wake(operator(), watched, outcome)
 
     assert not isinstance(caught.value, AirflowFailException)
+
+
+class AwayJob(PaperJob):
+    """A paper job behind a gateway that shows a page instead, for so many seconds after a moment."""
+
+    def __init__(self, away_at: float, seconds: float) -> None:
+        super().__init__()
+        self.away = (self.player.now + away_at, self.player.now + away_at + seconds)
+
+    def _answer(self, request: Request) -> Answer:
+        if self.away[0] <= self.player.now < self.away[1]:
+            return html("Maintenance")
+        if request.path.endswith(f"/projects/{IDS.project_id}"):
+            return document({"id": IDS.project_id, "slug": "risk", "owner": {"username": "alice"}})
+        if request.path.endswith(f"/jobs/{IDS.job_id}"):
+            return document({"id": IDS.job_id, "name": "nightly"})
+        return super()._answer(request)
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, paper: PaperJob) -> None:
+    """Let every hook talk to a paper job, with the patience it really has."""
+
+    def perform(_hook: CmlTaskHook, exchange: Exchange[Any]) -> Any:
+        return paper.player.play(exchange)
+
+    monkeypatch.setattr(CmlTaskHook, "_perform", perform)
+    monkeypatch.setattr(history, "FIRST_PATIENCE", FIRST_PATIENCE)
+    monkeypatch.setattr(history, "LATER_PATIENCE", LATER_PATIENCE)
 
 
 def test_page_after_names_were_found_is_no_mistake(connections: Emulator, job: Job) -> None:
@@ -164,3 +201,28 @@ def test_link_needs_no_connection(connections: Emulator, job: Job, monkeypatch: 
 
     assert task.execute(context) == connections.ledger.runs()[0].id
     assert (context["ti"].pushed["run_url"], len(told)) == ("", 2)
+
+
+# ---------------------------------------------------------------- how long it has waited
+
+
+@pytest.mark.parametrize("waited", [0.0, SETTLE + 1.0])
+def test_clocks_of_two_workers_are_not_compared(monkeypatch: pytest.MonkeyPatch, waited: float) -> None:
+    """What a later try has waited is what each process has counted itself: a clock that is ahead settles nothing."""
+    paper = AwayJob(0.0, 0.0)
+    foreign = paper.add("running")
+    serve(monkeypatch, paper)
+    monkeypatch.setattr(starting, "SETTLE", SETTLE)
+    facts = {"try_number": 2, "max_tries": 2}
+    later = operator(deferrable=True, retries=2)
+    with pytest.raises(TaskDeferred) as asleep:
+        later.execute(context_of(later, **facts))
+    watched = events.Watched.from_json(asleep.value.trigger.watched)
+    paper.set(foreign, "succeeded")
+    ahead = SimpleNamespace(time=lambda: time.time() + 3600.0, monotonic=time.monotonic)
+    monkeypatch.setattr(attempt, "time", ahead)
+    with pytest.raises(TaskDeferred):
+        wake(later, replace(watched, waited=watched.waited + waited), FREE, **facts)
+
+    assert paper.posts == 1
+    assert [gap > SETTLE - 10 for gap in paper.player.pauses] == ([] if waited else [True])
