@@ -7,12 +7,15 @@ nothing is taken from the environment but by the rules of `network`, and neither
 from __future__ import annotations
 
 import asyncio
+import io
+import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cml.api.network import ca_file, check_files, ssl_context
+from airflow_provider_cml.api.network import ca_file, check_files, proxy_url, ssl_context
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable
 
@@ -21,9 +24,11 @@ if TYPE_CHECKING:
     import yarl
 
     from airflow_provider_cml.api.endpoint import Endpoint
-    from airflow_provider_cml.api.wire import Scheme
+    from airflow_provider_cml.api.wire import Request, Scheme
 
 USER_AGENT = "airflow-provider-cml"
+READ_TIMEOUTS = 2
+"""Read timeouts that one answer may take on requests, from its first line to its end."""
 ADDRESSES = 4096
 """Addresses a transport remembers: of so many runs none is taken apart twice."""
 
@@ -55,6 +60,9 @@ def open_session(endpoint: Endpoint) -> requests.Session:
             return None
 
     session = Straight()
+    adapter = _ending_adapter()
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
     session.trust_env = False
     tls = endpoint.tls
     check_files(tls)
@@ -69,7 +77,108 @@ def open_session(endpoint: Endpoint) -> requests.Session:
     return session
 
 
-async def open_async_session(endpoint: Endpoint, scheme: Scheme, connections: int) -> aiohttp.ClientSession:
+class _Ending(io.RawIOBase):
+    """What comes in on a socket, up to a moment: requests bounds each read, so drop by drop an answer never ends.
+
+    :param incoming: the socket's own file.
+    """
+
+    def __init__(self, incoming: io.RawIOBase, connection: socket.socket, end: float) -> None:
+        self._incoming = incoming
+        self._connection = connection
+        self._end = end
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        timeout = self._connection.gettimeout()
+        left = self._end - time.monotonic()
+        if timeout is None or left >= timeout:
+            return self._incoming.readinto(buffer)
+        if left <= 0:
+            message = "the answer did not end"
+            raise TimeoutError(message)
+        self._connection.settimeout(left)
+        try:
+            return self._incoming.readinto(buffer)
+        finally:
+            self._connection.settimeout(timeout)
+
+    def close(self) -> None:
+        self._incoming.close()
+        super().close()
+
+
+def _ending_adapter() -> requests.adapters.HTTPAdapter:
+    """Of requests' own, with answers that have an end: headers, the body, and whatever comes before them."""
+    import http.client  # noqa: PLC0415 - as requests
+
+    import requests  # noqa: PLC0415 - half a second at DAG parse time otherwise
+    import urllib3  # noqa: PLC0415 - as requests, which it comes with
+
+    class Answer(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            # urllib3 has set it to what a read may take, before it asks for the answer.
+            timeout = sock.gettimeout()
+            if timeout is not None:
+                end = time.monotonic() + READ_TIMEOUTS * timeout
+                self.fp = io.BufferedReader(_Ending(self.fp.detach(), sock, end))
+
+    class Plain(urllib3.connection.HTTPConnection):
+        response_class = Answer
+
+    class Encrypted(urllib3.connection.HTTPSConnection):
+        response_class = Answer
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+            pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+            pool.ConnectionCls = Encrypted if pool.scheme == "https" else Plain
+            return pool
+
+    return Adapter()
+
+
+class AsyncSession:
+    """A session of aiohttp in the running event loop, and what is the same for all its requests.
+
+    It may be left while requests are under way, when the key was changed: the last of them closes it.
+    """
+
+    def __init__(self, endpoint: Endpoint, scheme: Scheme, session: aiohttp.ClientSession) -> None:
+        self.endpoint = endpoint
+        self.request = session.request
+        self.close = session.close
+        self.address = _addresses(endpoint)
+        self.under_way = 0
+        self.is_left = False
+        self._scheme = scheme
+        # Once for all requests: looking through the environment takes half as long as a poll.
+        self._proxy = proxy_url(endpoint)
+
+    def options(self, request: Request) -> dict[str, Any]:
+        """What this request needs beyond the session's own headers."""
+        found: dict[str, Any] = {}
+        if request.query:
+            found["params"] = request.query
+        if request.json is not None:
+            found["json"] = request.json
+        if self._proxy:
+            found["proxy"] = self._proxy
+        if request.scheme is not self._scheme:
+            found["headers"] = headers(self.endpoint, request.scheme)
+        return found
+
+    async def leave(self) -> None:
+        """Begin no more requests on it."""
+        self.is_left = True
+        if not self.under_way:
+            await self.close()
+
+
+async def open_async_session(endpoint: Endpoint, scheme: Scheme, connections: int) -> AsyncSession:
     """A session of aiohttp with at most so many connections, for the running event loop.
 
     :raises CmlInputError: as `open_session`, and `headers`.
@@ -79,7 +188,7 @@ async def open_async_session(endpoint: Endpoint, scheme: Scheme, connections: in
     context = await asyncio.to_thread(_load, endpoint)
     import aiohttp  # noqa: PLC0415 - see `_load`
 
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=context, ttl_dns_cache=60),
         headers=carried,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -87,6 +196,7 @@ async def open_async_session(endpoint: Endpoint, scheme: Scheme, connections: in
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=endpoint.connect_timeout),
         trust_env=False,
     )
+    return AsyncSession(endpoint, scheme, session)
 
 
 def async_failures() -> tuple[type[Exception], ...]:
@@ -96,7 +206,7 @@ def async_failures() -> tuple[type[Exception], ...]:
     return (aiohttp.ClientError, OSError, UnicodeError, TimeoutError)
 
 
-def addresses(endpoint: Endpoint) -> Callable[[str], yarl.URL]:
+def _addresses(endpoint: Endpoint) -> Callable[[str], yarl.URL]:
     """From paths, which are encoded already, to aiohttp's own addresses; those of late are remembered."""
     import yarl  # noqa: PLC0415 - see `_load`
 

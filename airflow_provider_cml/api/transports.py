@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from airflow_provider_cml.api.alarm import Alarm, Limits
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError, CmlProtocolError
 from airflow_provider_cml.api.network import connection_error, proxy_url
-from airflow_provider_cml.api.sessions import addresses, async_failures, headers, open_async_session, open_session
+from airflow_provider_cml.api.sessions import async_failures, headers, open_async_session, open_session
 from airflow_provider_cml.api.wire import Now, Pause, Request, Response
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     import aiohttp
     import requests
-    import yarl
 
     from airflow_provider_cml.api.endpoint import Endpoint
     from airflow_provider_cml.api.errors import CmlConnectionError
-    from airflow_provider_cml.api.wire import Answer, Exchange, Note, Scheme
+    from airflow_provider_cml.api.sessions import AsyncSession
+    from airflow_provider_cml.api.wire import Answer, Exchange, Note
 
 T = TypeVar("T")
 
@@ -97,10 +97,12 @@ class Transport:
             time.sleep(min(left, _SLICE))
 
     def _send(self, request: Request) -> Response:
+        asked = self.endpoint
         response = self._send_once(request)
         if response.status == _UNAUTHORIZED and self._renew is not None:
             endpoint = self._renew()
-            if endpoint.identity != self.endpoint.identity:
+            # Not with `self.endpoint`: another thread may have renewed that meanwhile.
+            if endpoint.identity != asked.identity:
                 self.close()
                 self.endpoint = endpoint
                 return self._send_once(request)
@@ -114,7 +116,6 @@ class Transport:
         session = self._session = self._session or open_session(self.endpoint)
         read_timeout = request.read_timeout or self.endpoint.read_timeout
         proxy = proxy_url(self.endpoint)
-        began = time.monotonic()
         try:
             with session.request(
                 request.method,
@@ -131,10 +132,6 @@ class Transport:
                 for chunk in _as_it_comes(answer):
                     body += chunk
                     _check_size(body, request)
-                    if time.monotonic() - began > 2 * read_timeout:
-                        # Drip by drip: requests bounds each read, never the whole; aiohttp's `total` does.
-                        message = "the answer did not end"
-                        raise TimeoutError(message)
                 self._reached = True
                 return _response(self.endpoint, answer.status_code, answer.headers.items(), bytes(body))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -161,13 +158,11 @@ class AsyncTransport:
         self.endpoint = endpoint
         self._renew = renew
         self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+        self._session: AsyncSession | None = None
         self._opening = asyncio.Lock()
+        self._renewing = asyncio.Lock()
         self.alarm = Alarm()
         self._limits = Limits()
-        self._address: Callable[[str], yarl.URL]
-        self._proxy: str | None = None
-        self._scheme: Scheme | None = None
         # Whoever waits for a free connection waits here, where it is not charged to the time CML takes to answer.
         self._free = asyncio.Semaphore(connections)
 
@@ -196,41 +191,53 @@ class AsyncTransport:
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
-            await self._session.close()
-            self._session = self._scheme = None
+            session, self._session = self._session, None
+            await session.close()
 
     async def _sleep(self, seconds: float, _asked: Request | None) -> None:
         """Let others have the loop for so many seconds. `_asked` is what the conversation has asked last."""
         await self.alarm.after(seconds)
 
     async def _send(self, request: Request) -> Response:
+        asked = self.endpoint
         response = await self._send_once(request)
-        if response.status == _UNAUTHORIZED and self._renew is not None:
-            endpoint = await self._renew()
-            if endpoint.identity != self.endpoint.identity:
-                await self.close()
-                self.endpoint = endpoint
-                return await self._send_once(request)
+        if response.status == _UNAUTHORIZED and self._renew is not None and await self._has_changed(asked):
+            return await self._send_once(request)
         return response
 
+    async def _has_changed(self, asked: Endpoint) -> bool:
+        """Whether the endpoint is another one than was `asked`. Read anew once, whoever else was refused with it."""
+        async with self._renewing:
+            if self.endpoint is asked and self._renew is not None:
+                endpoint = await self._renew()
+                if endpoint.identity == asked.identity:
+                    return False
+                former, self._session, self.endpoint = self._session, None, endpoint
+                if former is not None:
+                    await former.leave()
+            return True
+
     async def _send_once(self, request: Request) -> Response:
-        session = self._session or await self._open(request)
-        endpoint = self.endpoint
-        options: dict[str, Any] = {}
-        if request.query:
-            options["params"] = request.query
-        if request.json is not None:
-            options["json"] = request.json
-        if self._proxy:
-            options["proxy"] = self._proxy
-        if request.scheme is not self._scheme:
-            options["headers"] = headers(endpoint, request.scheme)
+        async with self._free:
+            # Not before there is room: while others wait here, the key may be changed, and the session with it.
+            session = self._session or await self._open(request)
+            session.under_way += 1
+            try:
+                return await self._send_on(session, request)
+            finally:
+                session.under_way -= 1
+                if session.is_left:
+                    await session.leave()
+
+    async def _send_on(self, session: AsyncSession, request: Request) -> Response:
+        endpoint = session.endpoint
+        options = session.options(request)
         read_timeout = request.read_timeout or endpoint.read_timeout
         try:
-            async with self._free, asyncio.timeout(None) as limit:
+            async with asyncio.timeout(None) as limit:
                 self._limits.begin(limit, min(endpoint.connect_timeout, read_timeout) + read_timeout)
                 try:
-                    url = self._address(request.path)
+                    url = session.address(request.path)
                     async with session.request(request.method, url, allow_redirects=False, **options) as answer:
                         if "Content-Encoding" in answer.headers or (answer.content_length or BODY_LIMIT) >= BODY_LIMIT:
                             body = await _read_to_the_limit(answer, request)
@@ -242,15 +249,10 @@ class AsyncTransport:
         except async_failures() as error:
             raise connection_error(endpoint, request, error) from error
 
-    async def _open(self, request: Request) -> aiohttp.ClientSession:
+    async def _open(self, request: Request) -> AsyncSession:
         async with self._opening:
             if self._session is None:
-                session = await open_async_session(self.endpoint, request.scheme, self._connections)
-                # Once for all requests: looking through the environment takes half as long as a poll.
-                self._proxy = proxy_url(self.endpoint)
-                self._scheme = request.scheme
-                self._address = addresses(self.endpoint)
-                self._session = session
+                self._session = await open_async_session(self.endpoint, request.scheme, self._connections)
             return self._session
 
 

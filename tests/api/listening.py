@@ -159,14 +159,14 @@ def silent(listener: Listener, connection: socket.socket) -> None:
     listener.over.wait(30)
 
 
-def dripping(gap: float, head: str) -> Behaviour:
-    """Answer at once, and then send one byte of the body after the other, for ever."""
+def dripping(gap: float, head: str, drop: str = " ") -> Behaviour:
+    """Answer at once, and then send one byte after the other, or whatever a drop is, for ever."""
 
     def behave(listener: Listener, connection: socket.socket) -> None:
         listener.hear(connection)
         connection.sendall(head.encode())
         while not listener.over.wait(gap):
-            connection.sendall(b"1\r\n \r\n" if "chunked" in head else b" ")
+            connection.sendall(drop.encode())
 
     return behave
 

@@ -105,7 +105,7 @@ def test_what_outlives_its_limit_is_ended():
 
 
 def test_a_turn_longer_than_a_round_ends_no_limits_but_those_that_are_over():
-    """The loop is blocked while a limit ends, so the next look comes before the end is seen; later limits still hold."""
+    """The loop is blocked while a limit ends, so the next look comes before that end is seen; later limits hold."""
 
     async def work():
         limits, loop = Limits(), asyncio.get_running_loop()

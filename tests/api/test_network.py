@@ -249,21 +249,26 @@ def test_a_request_may_have_a_shorter_patience(drive: Drive, listen: Callable[..
     assert (True, True) == (error.sent, "did not answer in 0.2 s" in str(error))
 
 
+@pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize(
-    "head",
+    ("head", "drop"),
     [
-        "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", " "),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", " "),
+        ("HTTP/1.1 200 OK\r\nX-Padding: ", "x"),
+        ("", "HTTP/1.1 100 Continue\r\n\r\n"),
     ],
-    ids=["length", "chunked", "until close"],
+    ids=["length", "chunked", "until close", "a header", "not yet"],
 )
-def test_slow_drip(drive: Drive, listen: Callable[..., Listener], head: str) -> None:
-    """A body that comes byte by byte never exceeds a single read's timeout; the whole has a bound, too."""
-    server = listen(dripping(0.05, head))
+def test_slow_drip(
+    drive: Drive, authority: Authority, listen: Callable[..., Listener], head: str, drop: str, tls: bool
+) -> None:
+    """An answer that comes byte by byte never exceeds a single read's timeout; the whole has a bound, too."""
+    server = listen(dripping(0.05, head, drop), authority.context() if tls else None)
     began = time.monotonic()
 
-    error = failure(drive, endpoint_of(server.url, read_timeout=0.3))
+    error = failure(drive, endpoint_of(server.url, read_timeout=0.3, tls=Tls(ca_bundle=authority.pem, explicit=True)))
 
     assert (True, True) == (error.sent, time.monotonic() - began < 2)
 

@@ -520,6 +520,65 @@ async def test_a_key_that_was_changed(
     assert (status, requests) == (response.status, len(server.heard))
 
 
+@pytest.mark.parametrize("connections", [20, 1])
+async def test_a_key_that_was_changed_under_many_calls(listen: Listen, connections: int) -> None:
+    """Whoever is refused with the old key is asked again with the new one, which is read once for all."""
+    asked = threading.Barrier(4 if connections > 1 else 1)
+
+    def together(listener: Listener, connection: socket.socket) -> None:
+        while (heard := listener.hear(connection)) is not None:
+            is_good = heard.headers["authorization"] == "Bearer new"
+            if not is_good:
+                asked.wait(10)
+            connection.sendall(answer(b"{}", "200 OK" if is_good else "401 Unauthorized"))
+
+    old = endpoint_of(listen(together), key="old")
+    read: list[Endpoint] = []
+
+    async def renew() -> Endpoint:
+        read.append(replace(old, key="new"))
+        await asyncio.sleep(0)
+        return read[-1]
+
+    transport = AsyncTransport(old, renew, connections)
+    answers = await asyncio.gather(*(transport.perform(ask(GET)) for _ in range(4)))
+    await transport.close()
+
+    assert ([200] * 4, 1) == ([found.status for found in answers], len(read))
+
+
+async def test_a_key_that_was_changed_breaks_nothing_off(listen: Listen) -> None:
+    """What is under way with the old key is heard to its end; then its connections are closed."""
+    is_begun, is_changed, is_closed = threading.Event(), threading.Event(), threading.Event()
+
+    def behave(listener: Listener, connection: socket.socket) -> None:
+        while (heard := listener.hear(connection)) is not None:
+            is_good = heard.headers["authorization"] == "Bearer new"
+            if is_good:
+                is_changed.set()
+            elif heard.target == "/slow":
+                is_begun.set()
+                is_changed.wait(10)
+            connection.sendall(answer(b"{}", "200 OK" if is_good or heard.target == "/slow" else "401 Unauthorized"))
+        if not is_good:
+            is_closed.set()
+
+    old = endpoint_of(listen(behave), key="old")
+
+    async def renew() -> Endpoint:
+        return replace(old, key="new")
+
+    transport = AsyncTransport(old, renew)
+    slow = asyncio.create_task(transport.perform(ask(replace(GET, path="/slow"))))
+    await asyncio.to_thread(is_begun.wait, 10)
+    quick = await transport.perform(ask(GET))
+    answers = [quick.status, (await slow).status]
+    was_closed = await asyncio.to_thread(is_closed.wait, 10)
+    await transport.close()
+
+    assert ([200, 200], True) == (answers, was_closed)
+
+
 # ------------------------------------------------------------------------------------------------ being told to end
 
 
