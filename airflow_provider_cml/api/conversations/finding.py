@@ -10,25 +10,31 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_cml.api import v2
 from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError, CmlRefusedError
+from airflow_provider_cml.api.models import Job, Project
+from airflow_provider_cml.api.run_key import RunKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
-    from airflow_provider_cml.api.models import Job, JobRun, Page, Project
+    from airflow_provider_cml.api.models import JobRun, Page
     from airflow_provider_cml.api.wire import Exchange
 
 T = TypeVar("T")
+_Named = TypeVar("_Named", Job, Project)
 
 _ID = re.compile(r"[a-z0-9]{4}(-[a-z0-9]{4}){3}")
 DEEPEST = 1000
 """Entries of a job's history that are read at most to find a run since a moment."""
 SINGLE_LOOKS = 10
-"""Runs that are asked one by one where a list shows no environments."""
+"""Runs that are asked one by one where a list shows no environments; and as many refusals."""
+CLOCKS_APART = timedelta(hours=1)
+"""By how much CML's clock may be behind Airflow's where a run is looked for again and again: each look costs what it
+reads. Beyond that the newest hundred have to do."""
 PAGES_AT_MOST = 1000
 ITEMS_AT_MOST = 100_000
 """Pages and items of one list that are read; a list without an end must not become a wait without one."""
@@ -147,21 +153,63 @@ def find_job(project_id: str, name: str, project: str | None = None) -> Exchange
 def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0, max_age: float = 0.0) -> Exchange[JobRun | None]:
     """The newest run that carries this run key, or None. A run that was skipped counts only if no other carries it.
 
-    Where a list shows no environments (they are confirmed for create and get only), the newest runs are asked one
-    by one.
+    One request, if the run is among the newest or the job was quiet since the key's dag run began.
     """
-    skipped: JobRun | None = None
-    asked = 0
-    for run in (yield from newest_runs(ids, patience, max_age)):
+
+    def is_enough(runs: Sequence[JobRun]) -> bool:
+        if any(run.run_key == key and run.status.is_executed for run in runs):
+            return True
+        # Where the list shows no environments, no more than these are asked for.
+        is_blind = not any(run.echoes for run in runs)
+        return is_blind and sum(run.status.is_executed for run in runs) >= SINGLE_LOOKS
+
+    since = began(RunKey.parse(key), CLOCKS_APART)
+    listed = yield from newest_runs(ids, patience, max_age, since, is_enough)
+    found = yield from runs_with_key(ids, listed, key, patience, max_age, newest_only=True)
+    return next((run for run in found if run.status.is_executed), found[0] if found else None)
+
+
+def runs_with_key(
+    ids: JobIds,
+    listed: Sequence[JobRun],
+    key: str,
+    patience: float,
+    max_age: float = 0.0,
+    *,
+    newest_only: bool = False,
+) -> Exchange[list[JobRun]]:
+    """Those of the listed runs that carry a key, refused starts among them; `newest_only` up to the first that ran.
+
+    Where a list shows no environments (they are confirmed for create and get only), the newest are asked one by one,
+    refusals apart from the others, so that those of many waiters never hide a run.
+    """
+    found: list[JobRun] = []
+    asked = {True: 0, False: 0}
+    for run in listed:
         shown = run
-        if not run.echoes and asked < SINGLE_LOOKS:
-            asked += 1
-            shown = yield from v2.get_job_run(ids.project_id, ids.job_id, run.id, patience=patience)
+        kind = run.status.is_executed
+        if not run.echoes and asked[kind] < SINGLE_LOOKS:
+            asked[kind] += 1
+            shown = yield from v2.get_job_run(ids.project_id, ids.job_id, run.id, patience=patience, max_age=max_age)
         if shown.run_key == key:
-            if shown.status.is_executed:
-                return shown
-            skipped = skipped or shown
-    return skipped
+            found.append(shown)
+            if newest_only and shown.status.is_executed:
+                break
+    return found
+
+
+def began(key: RunKey | None, clocks_apart: timedelta) -> datetime | None:
+    """The moment of CML's clock before which nothing was started for the dag run of this key.
+
+    None where nobody can tell: the key is not one of ours, or its date is the logical one (see `RunKey.nonce`), which
+    may lie in the future.
+    """
+    if key is None or key.nonce:
+        return None
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=key.start) - clocks_apart
+    except OverflowError:
+        return None
 
 
 def find_newest_job_run(
@@ -187,10 +235,17 @@ def find_newest_job_run(
     return found
 
 
-def newest_runs(ids: JobIds, patience: float, max_age: float, since: datetime | None = None) -> Exchange[list[JobRun]]:
+def newest_runs(
+    ids: JobIds,
+    patience: float,
+    max_age: float,
+    since: datetime | None = None,
+    is_enough: Callable[[Sequence[JobRun]], bool] = lambda _runs: False,
+) -> Exchange[list[JobRun]]:
     """The newest runs, a hundred at least if there are so many, however small CML makes its pages.
 
     :param since: read on to the first that is older, `DEEPEST` entries at most.
+    :param is_enough: told of what is read so far; no more is read where it is.
     """
     runs: list[JobRun] = []
     token = ""
@@ -201,13 +256,16 @@ def newest_runs(ids: JobIds, patience: float, max_age: float, since: datetime | 
         )
         runs.extend(page.items)
         token = page.next_page_token
-        if not token:
+        if not token or is_enough(runs):
             break
         check_token(token, seen)
-    return runs
+    # A run made between two pages shifts the rest: the last one of a page is the first of the next again.
+    return list({run.id: run for run in runs}.values())
 
 
-def _only(matches: Sequence[T], noun: str, text: str, show: Callable[[T], str], where: str = "") -> T:
+def _only(matches: Sequence[_Named], noun: str, text: str, show: Callable[[_Named], str], where: str = "") -> _Named:
+    # One that is made while a list is read shifts the rest, and another one comes twice.
+    matches = list({found.id: found for found in matches}.values())
     if len(matches) == 1:
         return matches[0]
     listed = ", ".join(sorted(show(found)[:_NAME_SHOWN] for found in matches)[:_SHOWN])

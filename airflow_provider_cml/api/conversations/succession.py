@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations.finding import SINGLE_LOOKS, newest_runs
+from airflow_provider_cml.api.conversations.finding import newest_runs, runs_with_key
 from airflow_provider_cml.api.conversations.waiting import POLL_PATIENCE, Wait, gap_after, wait_for_job_run
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, follow, outcome_of
 from airflow_provider_cml.api.errors import CmlError, CmlRefusedError
@@ -69,7 +69,9 @@ def find_successor(
         patience = patience if timeout is None else min(patience, timeout)
         is_told = False
         while True:
-            copies = yield from _runs_with_key(ids, run.run_key)
+            # Both times are CML's own: what is made of a run is newer than the run.
+            listed = yield from newest_runs(ids, POLL_PATIENCE, 0.0, run.created_at)
+            copies = yield from runs_with_key(ids, listed, run.run_key, POLL_PATIENCE)
             newer = [copy for copy in copies if copy.id not in known and not _is_older(copy, run)]
             for copy in newer:
                 if copy.status.is_executed:
@@ -140,20 +142,6 @@ def _is_retried(job: Job, run: JobRun) -> bool:
     """Whether the job wants runs with this ending made again. Why a run failed, API v2 does not tell."""
     wanted = job.retry_for_failure if run.status is JobRunStatus.FAILED else job.retry_for_timedout
     return job.retry_enabled and wanted
-
-
-def _runs_with_key(ids: JobIds, key: str) -> Exchange[list[JobRun]]:
-    """The runs that carry a key, refused starts among them, newest first."""
-    found: list[JobRun] = []
-    asked = 0
-    for run in (yield from newest_runs(ids, POLL_PATIENCE, 0.0)):
-        shown = run
-        if not run.echoes and asked < SINGLE_LOOKS:
-            asked += 1
-            shown = yield from v2.get_job_run(ids.project_id, ids.job_id, run.id, patience=POLL_PATIENCE)
-        if shown.run_key == key:
-            found.append(shown)
-    return found
 
 
 def _is_older(copy: JobRun, run: JobRun) -> bool:

@@ -38,6 +38,12 @@ def try_number(number: int, **changes: Any) -> RunKey:
     return replace(KEY, try_number=number, **changes)
 
 
+def of_dag_run(paper: PaperJob, age: float, **changes: Any) -> RunKey:
+    """My key, where the dag run began so many seconds ago by CML's clock."""
+    began = EPOCH + timedelta(seconds=paper.player.now - age)
+    return replace(KEY, start=int(began.timestamp() * 1_000_000), **changes)
+
+
 class PaperJob:
     """One job: its runs, newest first, and what befalls the coming starts."""
 
@@ -48,6 +54,7 @@ class PaperJob:
         self.runs: list[dict[str, Any]] = []
         self.list_echoes = True
         self.echoes = True
+        self.is_dated = True
         self.failing: list[Outcome] = []
         """What comes of the next requests that are no starts, before anything else does."""
         self.stop_takes = 3.0
@@ -167,8 +174,8 @@ class PaperJob:
             "project_id": IDS.project_id,
             "job_id": IDS.job_id,
             "status": f"ENGINE_{run['status'].upper()}",
-            "created_at": created.isoformat(),
-            "environment": json.dumps(run["environment"]) if echoes else "",
+            "created_at": created.isoformat() if self.is_dated else None,
+            "environment": json.dumps(run["environment"]) if echoes and run["environment"] else "",
         }
 
 

@@ -11,6 +11,9 @@ import pytest
 
 from airflow_provider_cml.api import v2
 from airflow_provider_cml.api.conversations.finding import (
+    CLOCKS_APART,
+    DEEPEST,
+    SINGLE_LOOKS,
     JobIds,
     all_pages,
     find_job,
@@ -19,12 +22,13 @@ from airflow_provider_cml.api.conversations.finding import (
     find_newest_job_run,
     find_project,
     is_id,
+    newest_runs,
 )
 from airflow_provider_cml.api.endpoint import Endpoint
 from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError, CmlRefusedError
 from airflow_provider_cml.api.models import Page
 from airflow_provider_cml.api.wire import Request, Response
-from tests.api.conversations.paper import EPOCH, IDS, KEY, PaperJob
+from tests.api.conversations.paper import EPOCH, IDS, KEY, PaperJob, of_dag_run
 from tests.api.playing import Player, document, grpc_error
 
 if TYPE_CHECKING:
@@ -283,6 +287,22 @@ def test_job_names_are_not_unique() -> None:
     )
 
 
+def test_a_job_that_came_twice_is_one() -> None:
+    """A job made while the list is read shifts the rest: the last of one page is the first of the next again."""
+    job = {"id": identifier(1), "name": "VaR"}
+    player = Player(document({"jobs": [job], "next_page_token": "x"}), document({"jobs": [job]}))
+
+    assert player.play(find_job(PROJECT, "VaR")).id == identifier(1)
+
+
+def test_a_project_that_came_twice_is_one() -> None:
+    """The same with projects."""
+    project = {"id": identifier(1), "name": "Risk", "slug": "risk", "owner": {"username": "bob"}}
+    player = Player(document({"projects": [project], "next_page_token": "x"}), document({"projects": [project]}))
+
+    assert player.play(find_project("Risk")).id == identifier(1)
+
+
 def test_an_unknown_job() -> None:
     """The message lists what the project has."""
     shelf = Shelf()
@@ -401,6 +421,104 @@ def test_no_run_carries_the_key() -> None:
     paper.add("running", None)
 
     assert paper.player.play(find_job_run_by_key(IDS, str(KEY))) is None
+
+
+@pytest.mark.parametrize("status", ["succeeded", "skipped"])
+def test_a_run_with_the_key_is_found_below_many_others(status: str) -> None:
+    """The key says when its dag run began: down to there the run may be, whatever came after it."""
+    paper = PaperJob()
+    key = of_dag_run(paper, age=5000)
+    meant = paper.add("succeeded", key, age=4900)
+    for number in range(250):
+        paper.add(status, age=4000 - number)
+
+    found = paper.player.play(find_job_run_by_key(IDS, str(key.with_post("1.aaaa"))))
+
+    assert found is not None
+    assert (found.id, len(paper.player.requests)) == (meant, 3)
+
+
+@pytest.mark.parametrize("skipped", [0, SINGLE_LOOKS])
+def test_refusals_hide_no_run_where_lists_show_no_environments(skipped: int) -> None:
+    """Refused starts are asked for apart from the runs that ran: a dozen waiters leave as many."""
+    paper = PaperJob()
+    paper.list_echoes = False
+    meant = paper.add("running", KEY, age=1000)
+    for number in range(SINGLE_LOOKS - 1):
+        paper.add("succeeded", age=900 - number)
+    for number in range(skipped):
+        paper.add("skipped", age=100 - number)
+
+    found = paper.player.play(find_job_run_by_key(IDS, str(KEY.with_post("1.aaaa"))))
+
+    assert found is not None
+    assert found.id == meant
+
+
+@pytest.mark.parametrize(
+    ("newer", "age", "requests"),
+    [
+        pytest.param(0, 5000.0, 1, id="the job was quiet since the dag run began"),
+        pytest.param(250, 5000.0, 3, id="it was not"),
+        pytest.param(DEEPEST + 500, 5000.0, DEEPEST // 100, id="not at all"),
+        pytest.param(DEEPEST + 500, -CLOCKS_APART.total_seconds(), 1, id="a dag run that has just begun"),
+    ],
+)
+def test_what_a_look_for_a_key_that_is_not_there_costs(newer: int, age: float, requests: int) -> None:
+    """It is repeated until the run is there: as many pages as the job has made since the dag run began, ten at most."""
+    paper = PaperJob()
+    for number in range(300):
+        paper.add("succeeded", age=90_000 - number)
+    for number in range(newer):
+        paper.add("skipped", age=4000 - number)
+
+    found = paper.player.play(find_job_run_by_key(IDS, str(of_dag_run(paper, age))))
+
+    assert (found, len(paper.player.requests)) == (None, requests)
+
+
+@pytest.mark.parametrize(("list_echoes", "requests"), [(True, 1), (False, 2)])
+def test_a_run_on_the_first_page_costs_no_second(list_echoes: bool, requests: int) -> None:
+    """However long the job's history is since the dag run began; a list without environments costs one look more."""
+    paper = PaperJob()
+    paper.list_echoes = list_echoes
+    key = of_dag_run(paper, age=5000)
+    for number in range(500):
+        paper.add("succeeded", age=4000 - number)
+    meant = paper.add("running", key, age=5)
+
+    found = paper.player.play(find_job_run_by_key(IDS, str(key.with_post("1.aaaa"))))
+
+    assert found is not None
+    assert (found.id, len(paper.player.requests)) == (meant, requests)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("somebody's", id="no key of ours"),
+        pytest.param(str(of_dag_run(PaperJob(), age=0)).replace(";start=", ";start=9999999999999"), id="no date"),
+        pytest.param(str(of_dag_run(PaperJob(), age=1e6, nonce="0a1b2c3d")), id="the logical date of a test"),
+    ],
+)
+def test_a_key_that_tells_no_moment_is_looked_for_on_one_page(key: str) -> None:
+    """Then nobody can say how far down its run may be, and the hundred newest have to do."""
+    paper = PaperJob()
+    for number in range(250):
+        paper.add("succeeded", age=4000 - number)
+
+    assert (paper.player.play(find_job_run_by_key(IDS, key)), len(paper.player.requests)) == (None, 1)
+
+
+def test_a_run_shifted_to_the_next_page_counts_once() -> None:
+    """A run made between two pages shifts the rest; what was read last is what is so."""
+    entry = {"id": "r", "status": "ENGINE_RUNNING", "environment": "{}"}
+    player = Player(
+        document({"job_runs": [entry], "next_page_token": "x"}),
+        document({"job_runs": [entry | {"status": "ENGINE_FAILED"}]}),
+    )
+
+    assert [(run.id, str(run.status)) for run in player.play(newest_runs(IDS, 30.0, 0.0))] == [("r", "failed")]
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,26 @@ def test_lists_without_environments_are_asked_singly() -> None:
     assert paper.run_of(paper.watch(first))[1] == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("list_echoes", "others"),
+    [
+        pytest.param(True, [("succeeded", 150)], id="many runs"),
+        pytest.param(False, [("succeeded", 5), ("skipped", 15)], id="refusals in a list without environments"),
+    ],
+)
+def test_a_successor_is_found_below_many_others(list_echoes: bool, others: list[tuple[str, int]]) -> None:
+    """Whoever looks late finds it wherever it is above the run it replaces."""
+    paper = RetriedJob()
+    paper.list_echoes = list_echoes
+    first = paper.add("failed", KEY, age=5000)
+    successor = paper.add("succeeded", KEY, age=4900)
+    for status, count in others:
+        for number in range(count):
+            paper.add(status, age=4000 - number)
+
+    assert paper.run_of(paper.watch(first)) == (successor, "succeeded")
+
+
 def test_time_covers_the_wait_for_a_successor() -> None:
     """When the time given is over before one has come, the run that failed decides."""
     paper = RetriedJob()
