@@ -1,8 +1,8 @@
 """What a job's list of runs has shown to one process, kept up to date look by look.
 
-The law: a look that fails, or a list that repeats itself, is "could not ask", never "not found"; and a later look
-reads only what can have changed: from the newest entry down to where no new one can appear, and on to every run that
-was still active when last seen.
+The law: a look that fails, or a list that repeats itself, is "could not ask", never "not found"; a first look
+that ends before it has seen what it was to see says so; and a later look reads only what can have changed: from the
+newest entry down to where no new one can appear, and on to every run that was still active when last seen.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ from airflow_provider_cml.api.wire import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.api.wire import Exchange
 
 DEEPEST_EXECUTED = 100
-"""Executed runs the first look reads at most. Older ones are further back than any series of tries reaches."""
+"""Executed runs the first look reads at most, if nothing of ours can be further back: before a first try, none is."""
 DEEPEST = 1000
-"""Entries a look reads at most, refusals (SKIPPED) included: a thousand waiters may have left as many."""
+"""Entries it then reads at most, refusals (SKIPPED) included: a thousand waiters may have left as many. A later look
+has the same bottom."""
+FARTHEST = 10_000
+"""Entries the first look reads at most to reach the moment since which something of ours may be there."""
+SINGLE_LOOKS_AT_MOST = 500
+"""Runs that are asked one by one at most to reach it, where a list shows no environments."""
 
 LISTED_WITHIN = 90.0
 """Seconds by which a run may be listed late. It then stands below entries that are newer than itself."""
@@ -39,8 +45,12 @@ LATER_PATIENCE = 600.0
 class History:
     """The runs of one job as far as this process has seen them, newest first."""
 
-    def __init__(self, ids: JobIds) -> None:
+    def __init__(self, ids: JobIds, since: datetime | None = None) -> None:
+        """`since`: something of ours may be anywhere among the runs created from this moment of CML's clock on."""
         self.ids = ids
+        self.since = since
+        self.is_cut = False
+        """The first look did not see all runs since then: what is not here may be there nevertheless."""
         self.looked_at = float("-inf")
         """When the last look was sent; a moment of `wire.now`."""
         self.seen_at = float("-inf")
@@ -57,24 +67,7 @@ class History:
         wanted = {run.id for run in self._runs.values() if run.is_active}
         if self._anchor is not None:
             wanted.add(self._anchor)
-        patience = FIRST_PATIENCE if self._first else LATER_PATIENCE
-        entries: list[JobRun] = []
-        executed = 0
-        token = ""
-        tokens = {token}
-        while True:
-            page = yield from v2.list_job_runs(
-                self.ids.project_id, self.ids.job_id, page_token=token, patience=patience
-            )
-            entries.extend(page.items)
-            executed += sum(run.status.is_executed for run in page.items)
-            wanted.difference_update(run.id for run in page.items)
-            token = page.next_page_token
-            deep = executed >= DEEPEST_EXECUTED or len(entries) >= DEEPEST
-            if not token or deep or not (self._first or wanted):
-                break
-            check_token(token, tokens)
-        yield from self._keep(entries)
+        yield from self._keep((yield from self._read(wanted)))
         for run_id in wanted - {self._anchor}:
             yield from self._look_at(run_id)
         self.seen_at = yield from now()
@@ -101,9 +94,40 @@ class History:
         """
         return not self._runs or any(run.echoes for run in self)
 
+    def _read(self, wanted: set[str]) -> Exchange[list[JobRun]]:
+        """The list from the newest entry on. What of `wanted` stands there is taken out of it."""
+        entries: list[JobRun] = []
+        executed = 0
+        token = ""
+        tokens = {token}
+        is_bound = self._first and self.since is not None
+        while True:
+            page = yield from v2.list_job_runs(
+                self.ids.project_id, self.ids.job_id, page_token=token, patience=self._patience()
+            )
+            entries.extend(page.items)
+            executed += sum(run.status.is_executed for run in page.items)
+            wanted.difference_update(run.id for run in page.items)
+            token = page.next_page_token
+            if not token or not (self._first or wanted):
+                break
+            is_deep = executed >= DEEPEST_EXECUTED or len(entries) >= DEEPEST
+            if is_deep and (not is_bound or self._is_before(entries[-1]) or len(entries) >= FARTHEST):
+                break
+            check_token(token, tokens)
+        if is_bound:
+            self.is_cut = bool(token) and not self._is_before(entries[-1])
+        return entries
+
+    def _is_before(self, run: JobRun) -> bool:
+        """Whether the run is too old to be ours, and so is all below it. One without a date may be of any time."""
+        return self.since is not None and run.created_at is not None and run.created_at < self.since
+
     def _keep(self, entries: list[JobRun]) -> Exchange[None]:
         asked = {True: 0, False: 0}
         shown: list[JobRun] = []
+        # Where one entry of the list shows an environment, one that shows none has none, and is not ours.
+        is_blind = not any(entry.echoes for entry in entries)
         for entry in {run.id: run for run in entries}.values():
             run = entry
             if not run.echoes:
@@ -111,11 +135,18 @@ class History:
                 # for refusals apart from them, so that the refusals of many waiters never hide a run.
                 kind = run.status.is_executed
                 known = self._echo_of.get(run.id)
-                if known is None and asked[kind] < SINGLE_LOOKS and run.id not in self._runs:
-                    asked[kind] += 1
-                    known = yield from v2.get_job_run(self.ids.project_id, self.ids.job_id, run.id)
-                if known is not None and known.echoes:
-                    self._echo_of[run.id] = known
+                if known is None and run.id not in self._runs:
+                    may_be_ours = is_blind and kind and not (self._first and (not self.since or self._is_before(run)))
+                    # A workspace of which a few runs show nothing when asked for is not asked for hundreds.
+                    most = SINGLE_LOOKS_AT_MOST if may_be_ours and self._echo_of else SINGLE_LOOKS
+                    if asked[kind] < most:
+                        asked[kind] += 1
+                        known = yield from self._ask(run.id)
+                        if known.echoes:
+                            self._echo_of[run.id] = known
+                    elif may_be_ours and self._first:
+                        self.is_cut = True
+                if known is not None:
                     run = _with_key_of(run, known)
             shown.append(run)
         fresh = {run.id for run in shown}
@@ -125,10 +156,16 @@ class History:
             self._first = False
             self._anchor = _anchor(shown)
 
+    def _ask(self, run_id: str) -> Exchange[JobRun]:
+        return v2.get_job_run(self.ids.project_id, self.ids.job_id, run_id, patience=self._patience())
+
+    def _patience(self) -> float:
+        return FIRST_PATIENCE if self._first else LATER_PATIENCE
+
     def _look_at(self, run_id: str) -> Exchange[None]:
         """A run that was active and has left the list: it may lie deeper than a look reads, or be gone."""
         try:
-            run = yield from v2.get_job_run(self.ids.project_id, self.ids.job_id, run_id)
+            run = yield from self._ask(run_id)
         except CmlNotFoundError:
             del self._runs[run_id]
             self._order.remove(run_id)

@@ -24,10 +24,12 @@ What is assumed of CML: a start takes effect at most GRACE after it was sent, an
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations.finding import began
 from airflow_provider_cml.api.conversations.history import History
 from airflow_provider_cml.api.conversations.posting import Posting
 from airflow_provider_cml.api.conversations.start import Busy, Origin, Start, Started
@@ -48,6 +50,9 @@ FRESH = 5.0
 """Seconds a look is good for. Between it and the start request nothing else may happen."""
 RELOOKS = 3
 """Looks repeated for being too old; a workspace that needs longer for one answer is believed after that."""
+CLOCKS_APART = timedelta(days=1)
+"""By how much CML's clock may be behind Airflow's without hiding a run of an earlier try from a later one."""
+_EVER = datetime.min.replace(tzinfo=UTC)
 FORMER_GAP = 5.0
 """Seconds between looks while a run of a former series stops."""
 BUSY_GAP = 5.0
@@ -85,7 +90,9 @@ class _Starting:
 
     def __init__(self, start: Start) -> None:
         self.start = start
-        self.history = History(start.ids)
+        self.carries_on = start.durable and start.key.try_number > 1
+        """An earlier try may have started a run that is this one's, any time since the dag run began."""
+        self.history = History(start.ids, (began(start.key, CLOCKS_APART) or _EVER) if self.carries_on else None)
         self.posting = Posting(start, self.history)
         self.settled = start.key.try_number <= 1
         self.began: float | None = None
@@ -226,11 +233,16 @@ class _Starting:
 
     def _fresh(self) -> Exchange[_Step]:
         """The last check before the start; nothing else stands between the two."""
-        if self.start.key.try_number > 1 and self.start.durable and not self.history.echoes:
+        unseen = ""
+        if not self.history.echoes:
+            unseen = "This workspace does not show the environment of runs"
+        elif self.history.is_cut:
+            unseen = "This job has more runs since the dag run began than can be read"
+        if self.carries_on and unseen:
             message = (
-                f"This workspace does not show the environment of runs, so try {self.start.key.try_number} cannot tell "
-                f"whether an earlier try started one. A run may exist: look for it in CML. With durable=False the task "
-                f"starts a new run without looking for an earlier one."
+                f"{unseen}, so try {self.start.key.try_number} cannot tell whether an earlier try started one. A run "
+                f"may exist: look for it in CML. With durable=False the task starts a new run without looking for an "
+                f"earlier one."
             )
             raise CmlRunMayExistError(message)
         moment = yield from now()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
 import pytest
 
 from airflow_provider_cml.api.conversations.finding import SINGLE_LOOKS
 from airflow_provider_cml.api.conversations.history import (
     DEEPEST,
     DEEPEST_EXECUTED,
+    FARTHEST,
     FIRST_PATIENCE,
     LATER_PATIENCE,
     LISTED_WITHIN,
+    SINGLE_LOOKS_AT_MOST,
     History,
 )
 from airflow_provider_cml.api.errors import CmlProtocolError, CmlServerError
 from airflow_provider_cml.api.states import JobRunStatus
-from airflow_provider_cml.api.wire import Response
-from tests.api.conversations.paper import IDS, KEY, PaperJob, try_number
+from airflow_provider_cml.api.wire import Request, Response
+from tests.api.conversations.paper import EPOCH, IDS, KEY, PaperJob, try_number
 from tests.api.playing import Player, document
+
+if TYPE_CHECKING:
+    from tests.api.playing import Outcome
 
 
 def looked(paper: PaperJob, history: History | None = None) -> History:
@@ -147,6 +155,61 @@ def test_the_first_look_has_a_bottom(status: str, entries: int, requests: int) -
     assert requests == len(paper.player.requests)
 
 
+def filled(**counts: int) -> PaperJob:
+    """A job with so many runs since a moment, and before it, in the order in which they are named."""
+    paper = PaperJob()
+    for name, count in counts.items():
+        status, _, when = name.partition("_")
+        age = {"since": 50_000.0, "before": 150_000.0}[when]
+        begin = len(paper.runs)
+        paper.runs += [
+            {"id": f"run{n}", "created": paper.player.now - age - n, "status": status, "environment": {"A": "b"}}
+            for n in range(begin, begin + count)
+        ]
+    return paper
+
+
+def moment(paper: PaperJob) -> datetime:
+    """The moment that `filled` means."""
+    return EPOCH + timedelta(seconds=paper.player.now - 100_000)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "skipped"])
+@pytest.mark.parametrize(
+    ("since", "pages", "is_cut"),
+    [(0, 10, False), (1234, 13, False), (FARTHEST - 1, 100, False), (FARTHEST, 100, True)],
+)
+def test_a_look_since_a_moment(status: str, since: int, pages: int, is_cut: bool) -> None:
+    """It reads on to the first entry that is older, as far as any first look at least; where it cannot it says so."""
+    paper = filled(**{f"{status}_since": since, "skipped_before": 1200})
+
+    history = looked(paper, History(IDS, moment(paper)))
+
+    assert (pages, is_cut) == (len(paper.player.requests), history.is_cut)
+
+
+def test_a_later_look_since_a_moment_reads_one_page() -> None:
+    """What the first look has seen it need not see again; and what it could not see stays unseen."""
+    paper = filled(succeeded_since=FARTHEST + 1)
+    history = looked(paper, History(IDS, moment(paper)))
+
+    looked(paper, history)
+
+    assert (1, True) == (len(paper.player.requests), history.is_cut)
+
+
+@pytest.mark.parametrize(("entries", "is_cut"), [(1999, False), (2001, True)])
+def test_entries_without_a_date_may_be_of_any_time(entries: int, is_cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then only the end of the list is an end."""
+    monkeypatch.setattr("airflow_provider_cml.api.conversations.history.FARTHEST", 2000)
+    paper = filled(succeeded_before=entries)
+    paper.is_dated = False
+
+    history = looked(paper, History(IDS, moment(paper)))
+
+    assert (20, is_cut) == (len(paper.player.requests), history.is_cut)
+
+
 def test_own_runs_below_a_thousand_waiters_refusals() -> None:
     """Refusals do not count as depth: our own run below hundreds of them is found."""
     paper = PaperJob()
@@ -243,6 +306,83 @@ def test_a_new_entry_of_a_list_without_environments() -> None:
 
     assert (2, 1) == (asked, len(paper.player.requests))
     assert [(KEY.with_post("1.aaaa"), JobRunStatus.SUCCEEDED)] == [(key, run.status) for key, run in history.keyed]
+
+
+@pytest.mark.parametrize(
+    ("counts", "singles", "is_cut"),
+    [
+        pytest.param({"succeeded_since": 3, "succeeded_before": 40}, SINGLE_LOOKS, False, id="few since"),
+        pytest.param({"succeeded_since": 40, "succeeded_before": 40}, 40, False, id="many since"),
+        pytest.param({"skipped_since": 40, "succeeded_since": 3}, SINGLE_LOOKS + 3, False, id="many refusals"),
+        pytest.param({"succeeded_since": SINGLE_LOOKS_AT_MOST}, SINGLE_LOOKS_AT_MOST, False, id="as many as can be"),
+        pytest.param({"succeeded_since": SINGLE_LOOKS_AT_MOST + 1}, SINGLE_LOOKS_AT_MOST, True, id="too many"),
+    ],
+)
+def test_runs_since_a_moment_in_lists_without_environments(counts: dict[str, int], singles: int, is_cut: bool) -> None:
+    """Each run that ran since then is asked for; where they are too many it says so. Refusals are no runs."""
+    paper = filled(**counts)
+    paper.list_echoes = False
+
+    history = looked(paper, History(IDS, moment(paper)))
+
+    asked = [request for request in paper.player.asked if not request.endswith("/runs")]
+    assert (singles, is_cut) == (len(asked), history.is_cut)
+
+
+def test_a_workspace_that_shows_nothing_is_not_asked_for_all() -> None:
+    """A few runs that show no environment when asked for are enough; what the others are stays unknown."""
+    paper = filled(succeeded_since=40)
+    paper.echoes = False
+
+    history = looked(paper, History(IDS, moment(paper)))
+
+    assert (1 + SINGLE_LOOKS, False, True) == (len(paper.player.requests), history.echoes, history.is_cut)
+
+
+def test_a_list_that_shows_environments_shows_ours() -> None:
+    """Runs that have none, of jobs and projects without variables, are not taken for ours that are not shown."""
+    paper = filled(succeeded_since=40)
+    for run in paper.runs[1:]:
+        run["environment"] = None
+
+    history = looked(paper, History(IDS, moment(paper)))
+
+    assert (1 + SINGLE_LOOKS, False) == (len(paper.player.requests), history.is_cut)
+
+
+def test_all_that_ran_since_the_last_look_is_asked_for() -> None:
+    """In lists without environments, too: after an outage our own run may stand below a dozen others."""
+    paper = PaperJob()
+    paper.list_echoes = False
+    history = looked(paper)
+    mine = paper.add("running", KEY, age=500)
+    for number in range(SINGLE_LOOKS + 5):
+        paper.add("succeeded", age=400 - number)
+
+    assert [mine] == [run.id for _, run in looked(paper, history).keyed]
+
+
+@pytest.mark.parametrize("is_deep", [True, False])
+def test_patience_with_single_runs(is_deep: bool) -> None:
+    """A later look that asks for a run by itself, because lists do not show it, outlasts as much as the list."""
+    paper = PaperJob()
+    paper.list_echoes = is_deep
+    run_id = paper.add("running", KEY, age=90_000)
+    history = looked(paper, History(IDS) if is_deep else None)
+    if is_deep:
+        paper.runs += filled(skipped_since=DEEPEST + 50).runs
+        paper.runs.sort(key=lambda run: float(run["created"]), reverse=True)
+    else:
+        run_id = paper.add("running", KEY, age=1)
+    answering, until = paper.player.script[0], paper.player.now + LATER_PATIENCE / 2
+    assert callable(answering)
+
+    def away(request: Request) -> Outcome:
+        return Response(503) if request.path.endswith(run_id) and paper.player.now < until else answering(request)
+
+    paper.player.script = [away]
+
+    assert run_id in [run.id for _, run in looked(paper, history).keyed]
 
 
 def test_no_echo_anywhere() -> None:

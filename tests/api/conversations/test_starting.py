@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_cml.api.conversations import history
 from airflow_provider_cml.api.conversations.posting import GRACE, REFUSAL_GAPS
 from airflow_provider_cml.api.conversations.start import Busy, Origin, Start, Started
 from airflow_provider_cml.api.conversations.starting import BUSY_GAP, FRESH, RELOOKS, SETTLE, start_exactly_once
@@ -23,7 +24,7 @@ from airflow_provider_cml.api.errors import (
 )
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.wire import Response
-from tests.api.conversations.paper import IDS, KEY, Fate, PaperJob, try_number
+from tests.api.conversations.paper import IDS, KEY, Fate, PaperJob, of_dag_run, try_number
 from tests.api.playing import grpc_error, lost
 
 BUSY_FACES = [
@@ -833,6 +834,97 @@ def test_lists_without_environments_are_no_hindrance() -> None:
 
     assert (Origin.FOUND, Origin.CARRIED_ON) == (found.origin, carried.origin)
     assert (found.run.id, 1) == (carried.run.id, paper.posts)
+
+
+# ------------------------------------------------------------------------------------------------ long histories
+
+
+@pytest.mark.parametrize(("others", "list_echoes"), [(100, True), (1500, True), (10, False), (150, False)])
+def test_a_retry_looks_as_far_back_as_its_dag_run(others: int, list_echoes: bool) -> None:
+    """However many runs of others came after the earlier try's: its success is found, and nothing is started."""
+    paper = PaperJob()
+    paper.list_echoes = list_echoes
+    key = of_dag_run(paper, age=5000)
+    mine = paper.add("succeeded", key, age=4900)
+    for number in range(others):
+        paper.add("succeeded", age=4000 - number)
+
+    assert mine == started(paper, replace(key, try_number=2)).run.id
+    assert 0 == paper.posts
+
+
+def test_clocks_may_be_apart() -> None:
+    """The dag run's date is Airflow's, a run's is CML's: a day between them hides nothing."""
+    paper = PaperJob()
+    key = of_dag_run(paper, age=-80_000)
+    mine = paper.add("succeeded", key, age=4900)
+    for number in range(150):
+        paper.add("succeeded", age=4000 - number)
+
+    assert mine == started(paper, replace(key, try_number=2)).run.id
+
+
+@pytest.mark.parametrize("age", [-1e6, 0.0])
+def test_under_dags_test_a_retry_looks_all_the_way_back(age: float) -> None:
+    """There the date is the logical one, which may lie in the future, or in a year nobody has dates for."""
+    paper = PaperJob()
+    key = of_dag_run(paper, age, nonce="0a1b2c3d")
+    mine = paper.add("succeeded", key, age=200_000)
+    for number in range(150):
+        paper.add("succeeded", age=190_000 - number)
+
+    assert mine == started(paper, replace(key, try_number=2)).run.id
+
+
+@pytest.mark.parametrize(
+    ("number", "durable"),
+    [
+        pytest.param(1, True, id="a first try has nothing to look for"),
+        pytest.param(2, False, id="nor has one that does not carry on"),
+    ],
+)
+def test_who_has_nothing_to_carry_on_with_reads_one_page(number: int, durable: bool) -> None:
+    """However long the history."""
+    paper = PaperJob()
+    key = of_dag_run(paper, age=5000, try_number=number)
+    for other in range(500):
+        paper.add("succeeded", age=4000 - other)
+
+    outcome = started(paper, key, durable=durable, waited=SETTLE)
+
+    assert (Origin.STARTED, ["GET", "POST"]) == (outcome.origin, [request.method for request in paper.player.requests])
+
+
+@pytest.mark.parametrize(("bound", "list_echoes"), [("FARTHEST", True), ("SINGLE_LOOKS_AT_MOST", False)])
+def test_a_retry_that_cannot_look_so_far_back_does_not_start(
+    bound: str, list_echoes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends for good, as where no environment is shown: a second start could be a second run."""
+    monkeypatch.setattr(history, bound, 200)
+    paper = PaperJob()
+    paper.list_echoes = list_echoes
+    for number in range(1100):
+        paper.add("succeeded", age=4000 - number)
+
+    with pytest.raises(
+        CmlRunMayExistError,
+        match=r"more runs since the dag run began than can be read, so try 2 cannot tell whether .*durable=False",
+    ):
+        begin(paper, of_dag_run(paper, age=5000, try_number=2))
+
+    assert 0 == paper.posts
+
+
+def test_what_is_found_above_the_bound_is_carried_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies deeper does not matter then."""
+    monkeypatch.setattr(history, "FARTHEST", 200)
+    paper = PaperJob()
+    key = of_dag_run(paper, age=5000)
+    for number in range(1100):
+        paper.add("succeeded", age=4000 - number)
+    mine = paper.add("succeeded", key, age=10)
+
+    assert mine == started(paper, replace(key, try_number=2)).run.id
 
 
 # ------------------------------------------------------------------------------------------------ small pages
