@@ -16,6 +16,7 @@ from airflow_provider_cml.api.errors import CmlError, CmlJobRunError
 from airflow_provider_cml.failures import CmlRunSkippedError, failure, failure_of, with_facts
 from airflow_provider_cml.outlets import run_facts
 from airflow_provider_cml.reasons import explained
+from airflow_provider_cml.sensors.target import jobs_link
 from airflow_provider_cml.triggers.chain import CmlJobChainTrigger
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ class ChainWatch:
         self._chain = Chain(watched.ids, top)
 
     @property
-    def waits_for(self) -> str:
-        """The link that is not over, in words."""
-        return next((str(link) for link in self._chain.links if not link.is_over), f"Run {self.top.id} is over.")
+    def unfinished(self) -> Outcome:
+        """What is told where the sensor's time is over, as the triggerer tells it."""
+        return outcome_of(self._chain.timed_out())
 
     def look(self, context: Context) -> bool:
         """One look; whether the chain is over. Then it has been told, and all of it succeeded.
@@ -60,11 +61,10 @@ class ChainWatch:
         try:
             self._hook.look_at_chain(self._chain)
         except CmlError as error:
-            verdict = failure(outcome_of(error), self._watched) if isinstance(error, CmlJobRunError) else None
-            raise verdict or failure_of(error, is_first_try=False) from error
+            raise self._failure_of(error) from error
         if not self._chain.is_over:
             return False
-        watched = replace(self._watched, run_url=self._link())
+        watched = replace(self._watched, run_url=jobs_link(self._hook, self._watched.project_id))
         context["ti"].xcom_push(key=CHILDREN, value=[_told(link, watched) for link in self._chain.links])
         broken = self._chain.broken
         if broken is not None:
@@ -79,12 +79,19 @@ class ChainWatch:
             return with_facts(CmlRunSkippedError(link.missing), below, outcome)
         return explained(error, self._task, self._hook, outcome) if self._task.explain_failure else error
 
-    def _link(self) -> str:
-        """To the jobs of the project, which all of the chain are; its failure loses only the link."""
-        try:
-            return self._hook.jobs_url(self._watched.project_id)
-        except CmlError:
-            return ""
+    def _failure_of(self, error: CmlError) -> CmlTaskError | CmlTaskFailError:
+        verdict: CmlTaskError | CmlTaskFailError | None = None
+        if isinstance(error, CmlJobRunError):
+            outcome = outcome_of(error)
+            verdict = failure(outcome, located(outcome.run, self._watched, self._hook))
+        return verdict or failure_of(error, is_first_try=False)
+
+
+def located(run: JobRun | None, watched: Watched, hook: CmlTaskHook) -> Watched:
+    """What is known of a run at the top or below, with the job it is of and its link."""
+    if run is None:
+        return watched
+    return replace(watched, job_id=run.job_id or watched.job_id, run_url=jobs_link(hook, watched.project_id))
 
 
 def sleep_below(task: CmlJobRunSensor, top: JobRun, watched: Watched) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_cml.api.conversations.watching import Target
 from airflow_provider_cml.api.errors import CmlInputError
 from airflow_provider_cml.api.run_key import RunKey
-from airflow_provider_cml.compat import first_poke
+from airflow_provider_cml.compat import AirflowTaskTimeout, first_poke
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.sensors.since import moment_of
 
@@ -35,6 +35,14 @@ def connect(conn_id: str) -> CmlTaskHook:
         )
         raise CmlInputError(message)
     return hook
+
+
+def jobs_link(hook: CmlTaskHook, project_id: str) -> str:
+    """To the project's jobs. Whatever becomes of the question, the connection gone included, loses only the link."""
+    try:
+        return hook.jobs_url(project_id)
+    except (Exception, AirflowTaskTimeout):  # noqa: BLE001 - see above
+        return ""
 
 
 def find_target(task: CmlJobRunSensor, hook: Callable[[], CmlTaskHook], context: Context | None) -> Target:

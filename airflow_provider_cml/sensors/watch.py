@@ -27,9 +27,10 @@ from airflow_provider_cml.failures import (
     still,
     with_facts,
 )
+from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained
-from airflow_provider_cml.sensors.chain import ChainWatch, sleep_below
+from airflow_provider_cml.sensors.chain import ChainWatch, located, sleep_below
 from airflow_provider_cml.sensors.target import connect, find_target
 from airflow_provider_cml.sensors.verdict import verdict_on
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
@@ -37,7 +38,6 @@ from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 if TYPE_CHECKING:
     from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.compat import Context
-    from airflow_provider_cml.hooks.task import CmlTaskHook
     from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 
 LONGEST = 100 * 365 * 86_400.0
@@ -101,6 +101,8 @@ class JobRunWatch:
     def wake(self, context: Context, event: dict[str, Any]) -> str:
         """What the triggerer saw: the run's id, or the task's error."""
         outcome, watched = read_event(event)
+        # Not read before it is needed: how the run ended is known, whatever has become of the connection.
+        self._hook = CmlTaskHook(self.task.cml_conn_id)
         found = self._end(context, outcome, watched)
         if found is None and outcome.run is not None:
             sleep_below(self.task, outcome.run, watched)
@@ -199,9 +201,7 @@ class JobRunWatch:
 
     def _error(self, outcome: Outcome, watched: events.Watched | None = None) -> Exception:
         """The error a wait ended in, with a link where there is a run to look at."""
-        watched = watched or self._watched()
-        if outcome.run is not None:
-            watched = replace(watched, run_url=self._link(watched.project_id))
+        watched = self._located(outcome.run, watched or self._watched())
         return failure(outcome, watched) or AssertionError("a run that succeeded is no error")
 
     def _time_over(
@@ -215,26 +215,24 @@ class JobRunWatch:
             limited = self.limit is not None and self.limit.total_seconds() < self.task.timeout
             struck = self.task.deferrable and limited
         watched = watched or (events.Watched("", "") if self._target is None else self._watched())
-        limit = "execution_timeout struck" if struck else f"the sensor's timeout of {self.task.timeout:g} s was over"
+        run = self._run
         if self._chain is not None:
-            text = f"{self._chain.waits_for} That was so when {limit}."
-        elif self._run is not None:
-            watched = replace(watched, run_url=self._link(watched.project_id))
-            where = f" Look at it in CML: {watched.run_url}" if watched.run_url else ""
-            text = f"{still(self._run, watched, f'when {limit}')}{where}"
+            watched = replace(watched, run_id=self._chain.top.id)
+            run, message = self._chain.unfinished.run, self._chain.unfinished.message
+        is_below = self.task.follow_children and run is not None and run.job_id not in ("", watched.job_id)
+        watched = self._located(run, watched)
+        where = f" Look at it in CML: {watched.run_url}" if watched.run_url else ""
+        limit = "execution_timeout struck" if struck else f"the sensor's timeout of {self.task.timeout:g} s was over"
+        if run is not None and not is_below:
+            text = f"{still(run, watched, f'when {limit}')}{where}"
         else:
-            text = (
-                f"{message or (missing(self._target) if self._target else '')} {limit[0].upper()}{limit[1:]}.".strip()
-            )
+            message = message or (missing(self._target) if self._target else "")
+            text = f"{message} {limit[0].upper()}{limit[1:]}.{where}".strip()
         error = (CmlTimeoutError if struck else CmlSensorTimeout)(text)
-        return with_facts(error, watched, Outcome(Ending.TIMED_OUT, self._run))
+        return with_facts(error, watched, Outcome(Ending.TIMED_OUT, run))
 
-    def _link(self, project_id: str) -> str:
-        """To the project's jobs; its failure loses only the link."""
-        try:
-            return self._connect().jobs_url(project_id)
-        except CmlError:
-            return ""
+    def _located(self, run: JobRun | None, watched: events.Watched) -> events.Watched:
+        return watched if run is None else located(run, watched, self._connect())
 
     def _connect(self) -> CmlTaskHook:
         if self._hook is None:

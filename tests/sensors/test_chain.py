@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml.api.conversations import chain
-from airflow_provider_cml.compat import AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_cml.compat import AirflowSkipException
 from airflow_provider_cml.emulator import Life
-from airflow_provider_cml.failures import CmlRunFailedError, CmlRunSkippedError, CmlRunStoppedError, CmlUnansweredError
+from airflow_provider_cml.failures import (
+    CmlRunFailedError,
+    CmlRunSkippedError,
+    CmlRunStoppedError,
+    CmlRunUnclearError,
+    CmlSensorTimeout,
+    CmlTimeoutError,
+    CmlUnansweredError,
+)
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 from tests.airflow_side import PASSWORD, TaskInstance, context_of
 from tests.sensors.test_cml import MODES, sense
@@ -170,15 +178,85 @@ def test_job_without_children(
     assert ti.pushed["children"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "limits", "words"),
+    [
+        *((name, {"timeout": 1}, "The sensor's timeout of 1 s was over") for name in MODES),
+        ("deferred", {"timeout": 60, "execution_timeout": timedelta(seconds=1)}, "Execution_timeout struck"),
+    ],
+)
 def test_time_is_over_in_the_chain(
-    follow: Callable[..., Any], workspace: Workspace, job: Job, family: dict[str, Job], mode: dict[str, Any]
+    follow: Callable[..., Any],
+    workspace: Workspace,
+    connections: Emulator,
+    job: Job,
+    family: dict[str, Job],
+    name: str,
+    limits: dict[str, Any],
+    words: str,
 ) -> None:
-    """The sensor's timeout is of the run and its chain together."""
-    family["train"].life = Life(running=None)
+    """The sensor's time is of the run and its chain together; in every mode the same words and facts tell of a link."""
+    family["clean"].life = Life(running=None)
     run = workspace.start(job)
+    workspace.set_status(run, "succeeded")
+    with pytest.raises((CmlSensorTimeout, CmlTimeoutError)) as caught:
+        follow(run_id=run.id, **limits, **MODES[name])
+    (below,) = connections.ledger.runs(family["clean"].id)
+    url = f"{connections.url}/alice/risk-analysis/jobs"
 
-    with pytest.raises(AirflowSensorTimeout):
-        follow(run_id=run.id, timeout=2, **mode)
+    assert str(caught.value) == (
+        f"The chain below run {run.id} was not over when the time given to wait was over. Run {below.id} of job "
+        f"'clean', which follows run {run.id}, is running. {words}. Look at it in CML: {url}"
+    )
+    assert (caught.value.run_id, caught.value.job_id) == (below.id, below.job_id)
+    assert (caught.value.status, caught.value.run_url) == ("ENGINE_RUNNING", url)
+
+
+def test_time_is_over_before_a_child_was_started(
+    follow: Callable[..., Any],
+    workspace: Workspace,
+    job: Job,
+    family: dict[str, Job],
+    mode: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Then the facts are those of the run at the top."""
+    monkeypatch.setattr(chain, "CHILD_WITHIN", 60.0)
+    family["clean"].parent_id = ""
+    run = workspace.start(job)
+    workspace.set_status(run, "succeeded")
+    family["clean"].parent_id = job.id
+    with pytest.raises(CmlSensorTimeout) as caught:
+        follow(run_id=run.id, timeout=1, **mode)
+
+    assert f"Job 'clean' follows run {run.id} and has not been started yet. The sensor's" in str(caught.value)
+    assert (caught.value.run_id, caught.value.job_id, caught.value.status) == (run.id, job.id, "")
+
+
+@pytest.mark.parametrize("name", ["poke", "deferred"])
+def test_child_of_which_nobody_knows(
+    follow: Callable[..., Any],
+    workspace: Workspace,
+    connections: Emulator,
+    job: Job,
+    family: dict[str, Job],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A status without a meaning ends the sensor with the same words and facts, of that run."""
+    monkeypatch.setattr(chain, "UNKNOWN_BOUND", 0.0)
+    family["clean"].life = Life(running=None)
+    run = workspace.start(job)
+    workspace.set_status(run, "succeeded")
+    (below,) = connections.ledger.runs(family["clean"].id)
+    workspace.set_status(below.id, "unknown")
+    with pytest.raises(CmlRunUnclearError) as caught:
+        follow(run_id=run.id, **MODES[name])
+    url = f"{connections.url}/alice/risk-analysis/jobs"
+
+    assert f"called run {below.id} of job 'clean' 'ENGINE_UNKNOWN' for" in str(caught.value)
+    assert str(caught.value).endswith(f"that it is over. Look at it in CML: {url}")
+    assert (caught.value.run_id, caught.value.job_id, caught.value.run_url) == (below.id, below.job_id, url)
 
 
 def test_workspace_that_cannot_be_asked(

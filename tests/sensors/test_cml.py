@@ -381,6 +381,35 @@ def test_trigger_that_could_not_run_is_no_timeout(make: Make, soft_fail: bool) -
         sensor.resume_execution("__fail__", {"error": "Trigger failure"}, context_of(sensor))
 
 
+@pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize(("ending", "expected"), [("failed", CmlRunFailedError), (None, CmlSensorTimeout)])
+def test_connection_that_is_gone_at_the_wake_up(
+    make: Make,
+    connections: Emulator,
+    workspace: Workspace,
+    job: Job,
+    soft_fail: bool,
+    ending: str | None,
+    expected: type[Exception],
+) -> None:
+    """The event says how the wait ended: who cannot be asked for reason and link changes nothing of that."""
+    job.life = Life(running=None)
+    run = workspace.start(job)
+    asleep = make(run_id=run.id, deferrable=True, timeout=0.3)
+    with pytest.raises(TaskDeferred) as deferral:
+        asleep.execute(context_of(asleep))
+    if ending is not None:
+        workspace.set_status(run, ending)
+    event = fire(deferral.value)
+    awake = make(run_id=run.id, deferrable=True, timeout=0.3, soft_fail=soft_fail, cml_conn_id="gone")
+    with pytest.raises(AirflowSkipException if soft_fail else expected) as caught:
+        awake.resume_execution("execute_complete", {"event": event}, context_of(awake))
+    error = caught.value.__cause__ if soft_fail else caught.value
+
+    assert isinstance(error, expected)
+    assert (error.run_id, error.job_id, error.run_url) == (run.id, job.id, "")  # type: ignore[attr-defined]
+
+
 # ---------------------------------------------------------------- time
 
 

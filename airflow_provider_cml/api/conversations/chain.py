@@ -151,9 +151,18 @@ class Chain:
             if pace.timeout is not None:
                 left = began + pace.timeout - present
                 if left <= 0:
-                    raise self._timed_out(pace.timeout)
+                    raise self.timed_out()
                 gap = min(gap, left)
             yield from pause(gap)
+
+    def timed_out(self) -> CmlWaitTimeoutError:
+        """What is told where the time given is over; carries the run that is waited for, if there is one."""
+        # Not after how many seconds: a trigger that was made anew knows only what was left of them.
+        message = f"The chain below run {self._top.id} was not over when the time given to wait was over."
+        waiting = next((link for link in self.links if not link.is_over), None)
+        if waiting is None:
+            return CmlWaitTimeoutError(message, None)
+        return CmlWaitTimeoutError(f"{message} {waiting}", waiting.run and _named(waiting.run, waiting))
 
     def _look_at(self, link: Link, moment: datetime, max_age: float) -> Exchange[Link]:
         if link.run is None:
@@ -168,7 +177,7 @@ class Chain:
                 f"CML has called run {run.id} of job {link.job.name!r} {run.word!r} for {UNKNOWN_BOUND / 60:.0f} "
                 f"minutes, which says neither that it is active nor that it is over."
             )
-            raise CmlUnknownStatusError(message, run)
+            raise CmlUnknownStatusError(message, _named(run, link))
         return replace(link, run=run)
 
     def _find(self, link: Link, moment: datetime, max_age: float) -> Exchange[Link]:
@@ -214,11 +223,6 @@ class Chain:
                 return runs
             check_token(token, seen)
 
-    def _timed_out(self, seconds: float) -> CmlWaitTimeoutError:
-        waiting = next(link for link in self.links if not link.is_over)
-        message = f"The chain below run {self._top.id} was not over in the {seconds:g} s given to wait. {waiting}"
-        return CmlWaitTimeoutError(message, waiting.run)
-
 
 def follow_chain(ids: JobIds, run_id: str, pace: Pace, moment: datetime) -> Exchange[JobRun]:
     """Wait until all that follows a run is over, however it ended; returns the run at the top.
@@ -228,3 +232,8 @@ def follow_chain(ids: JobIds, run_id: str, pace: Pace, moment: datetime) -> Exch
     top = yield from v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=POLL_PATIENCE)
     yield from Chain(ids, top).follow(pace, moment)
     return top
+
+
+def _named(run: JobRun, link: Link) -> JobRun:
+    """A link's run, which says of which job it is, whatever CML has told of that."""
+    return replace(run, job_id=link.job.id)

@@ -224,10 +224,10 @@ def test_time_given_is_over() -> None:
     family = Family(clean="load")
     family.fates = {"clean": None}
 
-    with pytest.raises(CmlWaitTimeoutError, match=r"not over in the 60 s.*Run clean-1 of job 'clean job'") as caught:
+    with pytest.raises(CmlWaitTimeoutError, match=r"given to wait was over\. Run clean-1 of job 'clean job'") as caught:
         family.follow(family.top_ends(), timeout=60.0)
     assert caught.value.run is not None
-    assert caught.value.run.id == "clean-1"
+    assert (caught.value.run.id, caught.value.run.job_id) == ("clean-1", "clean")
 
 
 @pytest.mark.parametrize("first_gap", [5.0, 900.0])
