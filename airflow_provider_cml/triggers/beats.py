@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml.api.conversations.waiting import SHORTEST_SHARE
@@ -30,6 +30,7 @@ class Beat:
 
     told: bool = False
     stored: bool = False
+    made_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
 
 class Beats:

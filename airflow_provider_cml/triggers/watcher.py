@@ -18,7 +18,13 @@ from airflow_provider_cml.api import v2
 from airflow_provider_cml.api.conversations.endings import CursorError, look_for_endings
 from airflow_provider_cml.api.conversations.finding import JobIds, find_job_ids
 from airflow_provider_cml.api.conversations.waiting import SHORTEST_SHARE
-from airflow_provider_cml.api.errors import CmlError, CmlNotFoundError
+from airflow_provider_cml.api.errors import (
+    RETRY_AFTER_CAP,
+    CmlError,
+    CmlRefusedError,
+    CmlUnauthorizedError,
+    CmlUnavailableError,
+)
 from airflow_provider_cml.outlets import run_facts
 from airflow_provider_cml.triggers import sharing
 from airflow_provider_cml.triggers.watermark import MovedError, Watermark
@@ -33,8 +39,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
-"""Seconds one look survives failures to ask. Airflow gives a watcher 300 for all that happens between two beats."""
+PATIENCE = 20.0
+"""Seconds one request of a look survives failures to ask; ten times as long it does what CML's Retry-After says."""
+LONGEST_LOOK = 240.0
+"""Seconds CML is asked in one look. Airflow 3.3 fails a watcher that is not done with a beat 300 after it was made."""
 LONGEST_GAP = 600.0
 """Seconds between two looks at most, while they fail."""
 DOUBLINGS = 10
@@ -77,12 +85,14 @@ class Watcher:
         self._is_read = False
         self._failures = 0
         self._not_before = 0.0
+        self._looked_at = 0.0
+        self._cut_at = 0.0
         self._complaint = ""
 
     async def look(self, beat: Beat) -> list[dict[str, Any]]:
         """The payloads of the events to be fired at this beat."""
         try:
-            payloads = await self._look()
+            payloads = await self._look(beat)
         except MovedError:
             self._is_read = False
             self._not_before = asyncio.get_running_loop().time() + MOVED_GAP
@@ -94,13 +104,15 @@ class Watcher:
             self._complain(f"What was kept for this watch is of no use, so it begins anew: {error}")
             return []
         except CmlError as error:
-            if isinstance(error, CmlNotFoundError):
-                self._ids = None
-            self._fail(str(error))
+            if isinstance(error, CmlRefusedError) and not isinstance(error, CmlUnauthorizedError):
+                self._ids, self._run_url = None, ""  # of a project that is gone CML says 403 or 404
+            self._fail(str(error), getattr(error, "retry_after", None))
             return []
         except Exception as error:  # noqa: BLE001 - Airflow would start the watcher again at once, and again
-            self._log.exception("The look at %s failed", self)
-            self._fail(f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {error}"
+            if text != self._complaint:
+                self._log.exception("The look at %s failed", self)
+            self._fail(text)
             return []
         if payloads:
             beat.told = True
@@ -115,13 +127,22 @@ class Watcher:
         """The job in words."""
         return f"job {self._watch.job!r} of project {self._watch.project!r}"
 
-    async def _look(self) -> list[dict[str, Any]]:
-        mark = self._mark
+    async def _look(self, beat: Beat) -> list[dict[str, Any]]:
         if self._told and all(beat.stored for beat in self._told):
-            await mark.settle()
+            await self._mark.settle()
             self._told.clear()
-        if asyncio.get_running_loop().time() < self._not_before:
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before or beat.made_at < self._looked_at:
+            # Beats are made while a look lasts, too, and Airflow counts the time of each from then on.
             return []
+        self._cut_at = now + LONGEST_LOOK
+        try:
+            return await self._news()
+        finally:
+            self._looked_at = asyncio.get_running_loop().time()
+
+    async def _news(self) -> list[dict[str, Any]]:
+        mark = self._mark
         if not self._is_read:
             self._told.clear()
             await mark.read()
@@ -157,7 +178,15 @@ class Watcher:
         return endpoint.jobs_url(project.owner, project.slug)
 
     async def _perform(self, exchange: Callable[[], Exchange[T]]) -> T:
-        return await sharing.perform(self._watch.cml_conn_id, exchange, self._tell)
+        try:
+            async with asyncio.timeout_at(self._cut_at) as limit:
+                return await sharing.perform(self._watch.cml_conn_id, exchange, self._tell)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            error = CmlUnavailableError(f"CML had not answered all that was asked within {LONGEST_LOOK:.0f} seconds.")
+            error.retry_after = RETRY_AFTER_CAP  # the most that it may have asked for meanwhile
+            raise error from None
 
     def _beginning(self) -> str:
         kept = "" if self._mark.survives else " Nothing is kept: what ends while no triggerer runs will not be told."
@@ -167,11 +196,11 @@ class Watcher:
         doubt = f" Told perhaps, and once more: {', '.join(sorted(doubtful))}." if doubtful else ""
         return f"Going on where the last watcher stopped.{doubt}"
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, retry_after: float | None = None) -> None:
         self._failures += 1
         rarer = self._watch.poll_interval * 2.0 ** min(self._failures, DOUBLINGS)
         gap = min(rarer, max(LONGEST_GAP, self._watch.poll_interval))
-        self._not_before = asyncio.get_running_loop().time() + gap * SHORTEST_SHARE
+        self._not_before = asyncio.get_running_loop().time() + max(gap * SHORTEST_SHARE, retry_after or 0.0)
         self._complain(text)
 
     def _recover(self) -> None:
