@@ -117,6 +117,29 @@ def serve(monkeypatch: pytest.MonkeyPatch, paper: PaperJob) -> None:
     monkeypatch.setattr(history, "LATER_PATIENCE", LATER_PATIENCE)
 
 
+@pytest.mark.parametrize(("watched", "outcome"), WAYS, ids=["free", "skipped"])
+def test_first_look_of_a_woken_task_is_patient(
+    monkeypatch: pytest.MonkeyPatch, watched: events.Watched, outcome: Outcome
+) -> None:
+    """An outage longer than a wrong address is tried costs it no try."""
+    paper = AwayJob(0.0, FIRST_PATIENCE * 4)
+    serve(monkeypatch, paper)
+    with pytest.raises(TaskDeferred):
+        wake(operator(deferrable=True), watched, outcome)
+
+
+def test_page_after_hours_in_the_worker_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CML has answered look after look of this very try, so a page that comes then is an outage: it may be retried."""
+    paper = AwayJob(7200.0, 7200.0)
+    paper.add("running")
+    serve(monkeypatch, paper)
+    task = operator()
+    with pytest.raises(CmlUnansweredError, match="text/html"):
+        task.execute(context_of(task))
+
+    assert paper.posts == 0
+
+
 def test_page_after_names_were_found_is_no_mistake(connections: Emulator, job: Job) -> None:
     """Where project and job were looked up, CML has answered this try before its first look at the runs."""
     connections.fault("ListJobRuns", "html")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
 from airflow_provider_cml.api.conversations.finding import SINGLE_LOOKS, JobIds, check_token
+from airflow_provider_cml.api.conversations.start import Contact
 from airflow_provider_cml.api.errors import CmlNotFoundError
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.wire import now
@@ -37,7 +38,7 @@ LISTED_WITHIN = 90.0
 """Seconds by which a run may be listed late. It then stands below entries that are newer than itself."""
 
 FIRST_PATIENCE = 30.0
-"""Seconds the first look is tried: nothing has begun, so a wrong address is told soon."""
+"""Seconds a look is tried before CML has ever answered: nothing has begun, so a wrong address is told soon."""
 LATER_PATIENCE = 600.0
 """Seconds any later look is tried: somebody may be waiting for hours already, or an answer is lost."""
 
@@ -45,9 +46,10 @@ LATER_PATIENCE = 600.0
 class History:
     """The runs of one job as far as this process has seen them, newest first."""
 
-    def __init__(self, ids: JobIds, since: datetime | None = None) -> None:
+    def __init__(self, ids: JobIds, since: datetime | None = None, contact: Contact | None = None) -> None:
         """`since`: something of ours may be anywhere among the runs created from this moment of CML's clock on."""
         self.ids = ids
+        self.contact = contact or Contact()
         self.since = since
         self.is_cut = False
         """The first look did not see all runs since then: what is not here may be there nevertheless."""
@@ -105,6 +107,7 @@ class History:
             page = yield from v2.list_job_runs(
                 self.ids.project_id, self.ids.job_id, page_token=token, patience=self._patience()
             )
+            self.contact.is_made = True
             entries.extend(page.items)
             executed += sum(run.status.is_executed for run in page.items)
             wanted.difference_update(run.id for run in page.items)
@@ -160,7 +163,7 @@ class History:
         return v2.get_job_run(self.ids.project_id, self.ids.job_id, run_id, patience=self._patience())
 
     def _patience(self) -> float:
-        return FIRST_PATIENCE if self._first else LATER_PATIENCE
+        return LATER_PATIENCE if self.contact.is_made else FIRST_PATIENCE
 
     def _look_at(self, run_id: str) -> Exchange[None]:
         """A run that was active and has left the list: it may lie deeper than a look reads, or be gone."""

@@ -92,7 +92,8 @@ class _Starting:
         self.start = start
         self.carries_on = start.durable and start.key.try_number > 1
         """An earlier try may have started a run that is this one's, any time since the dag run began."""
-        self.history = History(start.ids, (began(start.key, CLOCKS_APART) or _EVER) if self.carries_on else None)
+        since = (began(start.key, CLOCKS_APART) or _EVER) if self.carries_on else None
+        self.history = History(start.ids, since, start.contact)
         self.posting = Posting(start, self.history)
         self.settled = start.key.try_number <= 1
         self.began: float | None = None
