@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from airflow_provider_cml.compat import Context
     from airflow_provider_cml.sensors.cml import CmlJobRunSensor
 
+TEN_YEARS = 10 * 365 * 86_400.0
+"""Seconds. Airflow adds the time of a deferral to a date, and its dates have a last one."""
+
 
 def connect(conn_id: str) -> CmlTaskHook:
     """The hook to a workspace that shows its runs.
@@ -87,6 +90,6 @@ def _run_key(given: object) -> str:
 def _check_gap(seconds: object) -> None:
     if seconds is None:
         return
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        message = f"poll_interval: {seconds!r} is not a number of seconds above zero."
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < TEN_YEARS:
+        message = f"poll_interval: {seconds!r} is not a number of seconds above zero and below ten years."
         raise CmlInputError(message)

@@ -31,7 +31,7 @@ from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained
 from airflow_provider_cml.sensors.chain import ChainWatch, located, sleep_below
-from airflow_provider_cml.sensors.target import connect, find_target
+from airflow_provider_cml.sensors.target import TEN_YEARS, connect, find_target
 from airflow_provider_cml.sensors.verdict import verdict_on
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.models import JobRun
     from airflow_provider_cml.compat import Context
     from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-
-LONGEST = 100 * 365 * 86_400.0
-"""Seconds a sensor sleeps at most. Airflow adds the time of a deferral to a date; the last one is of the year 9999."""
 
 
 class JobRunWatch:
@@ -165,9 +162,9 @@ class JobRunWatch:
 
     @property
     def _seconds(self) -> float:
-        """How long a deferred sensor sleeps at most. Airflow 3 does not watch execution_timeout meanwhile."""
-        limit = self.limit.total_seconds() if self.limit else LONGEST
-        return min(self.task.timeout, limit, LONGEST)
+        """How long a deferred sensor sleeps, ten years at most: Airflow 3 does not watch execution_timeout meanwhile."""
+        limit = self.limit.total_seconds() if self.limit else TEN_YEARS
+        return min(self.task.timeout, limit, TEN_YEARS)
 
     def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
         try:
