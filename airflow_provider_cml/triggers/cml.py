@@ -111,7 +111,8 @@ class CmlJobRunTrigger(OneEventTrigger):
                 pass
         error = stopping.exception()
         if error is not None:
-            self.log.warning("Run %s may still be active in CML: %s", self.watched.get("run_id"), error)
+            why = f"not stopped within {KILL_SECONDS:g} seconds." if isinstance(error, TimeoutError) else error
+            self.log.warning("Run %s may still be active in CML: %s", self._run_id or self.watched.get("run_id"), why)
 
     async def _stop(self) -> None:
         state = await task_state(self.task_instance)
