@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.wire import Exchange
 
 PAGE_SIZE = 25
-"""Entries one look reads, as a rule: one active run, the last that ended, and a few refusals. The lines before busy
-jobs ask for as many, so that both share an answer."""
+"""Entries one look reads, as a rule: one active run, the last that ended, and a few refusals."""
 DEEPEST = 10_000
 """Entries one look reads at most, after a long time in which nobody looked."""
 _MARGIN = timedelta(seconds=LISTED_WITHIN)
@@ -124,8 +123,15 @@ def _entries(ids: JobIds, cursor: Cursor | None, patience: float, max_age: float
     token = ""
     seen = {token}
     while True:
+        # Only the first page may be somebody else's: where a token is an offset, entries move from page to page, and
+        # a second page that is older than the first leaves some out.
         page = yield from v2.list_job_runs(
-            ids.project_id, ids.job_id, page_size=PAGE_SIZE, page_token=token, patience=patience, max_age=max_age
+            ids.project_id,
+            ids.job_id,
+            page_size=PAGE_SIZE,
+            page_token=token,
+            patience=patience,
+            max_age=0.0 if token else max_age,
         )
         entries.extend(page.items)
         token = page.next_page_token
