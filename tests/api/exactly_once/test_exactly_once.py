@@ -13,7 +13,7 @@ dag run made again within 90 s of a start that is still on its way.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
@@ -22,11 +22,6 @@ from hypothesis import strategies as st
 from airflow_provider_cml.api.conversations import history
 from tests.api.exactly_once import mutations, network, scheduler, schedules
 from tests.api.exactly_once.schedules import Options, by_chance, focused, play, retell, up_to
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from airflow_provider_cml.api.conversations.finding import JobIds
 
 SCHEDULES = 20_000
 PART = 2_500
@@ -128,15 +123,23 @@ def test_refusals_do_not_hide_a_run_where_lists_show_no_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bound", "habits"), [("DEEPEST_EXECUTED", {"page": 3}), ("SINGLE_LOOKS", {"echo": "not in lists"})]
+    ("bounds", "habits", "rule"),
+    [
+        pytest.param(("DEEPEST_EXECUTED",), {"page": 3}, "since", id="below others"),
+        pytest.param(("SINGLE_LOOKS",), {"echo": "not in lists"}, "since", id="below others, not in lists"),
+        pytest.param(("DEEPEST_EXECUTED", "FARTHEST"), {"page": 3}, "is_cut", id="too far below"),
+    ],
 )
-def test_a_run_lies_below_those_of_others(bound: str, habits: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as a first try looks is not enough for a later one: others may have used the job meanwhile.
+def test_a_run_lies_below_those_of_others(
+    bounds: tuple[str, ...], habits: dict[str, Any], rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as a first try looks is not enough for a later one: it looks further, or starts nothing.
 
-    Where a first try looks at one run only, a few runs of others are as many as a hundred. A later try that looked no
-    further would start a second run.
+    Where a look is for one run only, a few runs of others are as many as a hundred. Without the rule a second run
+    starts.
     """
-    monkeypatch.setattr(history, bound, 1)
+    for bound in bounds:
+        monkeypatch.setattr(history, bound, 1)
 
     def search(seed: int) -> schedules.Chooser:
         return focused(seed, {"dies", "others are refused", "somebody runs the job"}, 0.4, retry_delay=40.0, **habits)
@@ -144,15 +147,8 @@ def test_a_run_lies_below_those_of_others(bound: str, habits: dict[str, Any], mo
     assert [seed for seed in range(QUICKLY) if play(search(seed))[1] is not None] == []
     assert [seed for seed in range(QUICKLY) if play(by_chance(seed))[1] is not None] == []
 
-    monkeypatch.setattr(history.History, "__init__", _without_a_moment)
+    monkeypatch.setattr(history.History, rule, property(lambda _history: None, lambda _history, _value: None), False)
     assert [seed for seed in range(QUICKLY) if play(search(seed))[1] is not None] != []
-
-
-_real_init = history.History.__init__
-
-
-def _without_a_moment(self: history.History, ids: JobIds, _since: datetime | None) -> None:
-    _real_init(self, ids)
 
 
 @pytest.mark.parametrize(
