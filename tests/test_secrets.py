@@ -136,6 +136,18 @@ def test_nothing_is_seen_where_nothing_answers(
     assert server.heard == []
 
 
+@pytest.mark.parametrize("address", ["http://airflow:{}@127.0.0.1:99999", "http://airflow:{}/x@127.0.0.1:9", "{}"])
+def test_nothing_is_seen_of_the_environments_proxy(
+    make: Make, monkeypatch: pytest.MonkeyPatch, heap: Heap, address: str
+) -> None:
+    """The machine's own proxy may have a password, too, and an address that no library can read; each quotes it."""
+    set_connections(monkeypatch, "https://workspace.invalid")
+    monkeypatch.setenv("HTTPS_PROXY", address.format(LITERAL))
+    play(make, heap, monkeypatch)
+
+    heap.check("alice/risk-analysis", "https://workspace.invalid", "HTTPS_PROXY")
+
+
 def echoing(status: str, *, reads: str | None = None) -> Behaviour:
     """A careless gateway: it shows the whole request in its answer. `reads` is what it answers to a GET instead."""
 

@@ -8,6 +8,7 @@ lets REQUESTS_CA_BUNDLE override an explicit choice, and ~/.netrc the credential
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import urllib.request
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _OF_THE_PROXY = {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}
 _OF_THE_ADDRESS = {"InvalidSchema", "MissingSchema", "InvalidProxyURL", "NonHttpUrlClientError"}
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _ISSUER_UNKNOWN = {20, 21}
 """OpenSSL: the issuer of a certificate was not found. So it is with a private authority, and with a leaf sent alone."""
 _CLIENT_REFUSED = ("ALERT_HANDSHAKE_FAILURE", "ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE")
@@ -98,7 +100,28 @@ def proxy_url(endpoint: Endpoint) -> str | None:
 
 
 def connection_error(endpoint: Endpoint, request: Request, error: BaseException) -> CmlConnectionError:
-    """What `error` of either HTTP library means. Its own text is not quoted: it may hold an address with a password.
+    """What `error` of either HTTP library means, to be raised outside of its `except`.
+
+    The library's own text is neither quoted nor chained, and Airflow prints what is chained: the text may hold the
+    address of a proxy, with its password. What the operating system or OpenSSL said holds none.
+    """
+    found = _meaning(endpoint, request, error)
+    found.__cause__ = next((_alone(cause) for cause in _causes(error) if _is_of_the_system(cause)), None)
+    return found
+
+
+def _is_of_the_system(cause: BaseException) -> bool:
+    is_numbered = isinstance(cause, TimeoutError) or (isinstance(cause, OSError) and cause.errno is not None)
+    return is_numbered and type(cause).__module__ in {"builtins", "socket", "ssl"}
+
+
+def _alone(cause: BaseException) -> BaseException:
+    """The same without what it was raised from."""
+    return type(cause)(*cause.args)
+
+
+def _meaning(endpoint: Endpoint, request: Request, error: BaseException) -> CmlConnectionError:
+    """The error in words.
 
     Only a failure that cannot have let the request out is called unsent: name look-up, connecting, the certificate.
     A TLS connection that breaks later ("unexpected EOF") may have carried it.
@@ -117,7 +140,8 @@ def connection_error(endpoint: Endpoint, request: Request, error: BaseException)
     if names & _OF_THE_PROXY or (is_unknown_host and proxy_url(endpoint) is not None):
         # Before the rest: a proxy can be an unknown host or a closed port, too, and only it is looked up here.
         return CmlConnectionError(
-            f"{where} could not be reached through the proxy. Check the connection's Extra 'proxy', or HTTPS_PROXY.",
+            f"{where} could not be reached through the proxy{_refusal_of_the_proxy(causes)}. "
+            f"Check the connection's Extra 'proxy', or HTTPS_PROXY.",
             sent=False,
             unreachable=True,
         )
@@ -168,6 +192,14 @@ def connection_error(endpoint: Endpoint, request: Request, error: BaseException)
         seconds = request.read_timeout or endpoint.read_timeout
         return CmlConnectionError(f"{where} did not answer in {seconds:g} s.", sent=True)
     return CmlConnectionError(f"{where} broke the connection off without an answer ({_kind(causes)}).", sent=True)
+
+
+def _refusal_of_the_proxy(causes: list[BaseException]) -> str:
+    """The status of its answer, which aiohttp has as a number and http.client only in words."""
+    numbers = [str(getattr(cause, "status", "")) for cause in causes]
+    words = [word.group(1) for cause in causes if (word := _TUNNEL_REFUSED.match(str(cause)))]
+    found = next(filter(str.isdigit, numbers + words), None)
+    return f", which answered {found}" if found else ""
 
 
 def _certificate_advice(error: ssl.SSLCertVerificationError) -> str:

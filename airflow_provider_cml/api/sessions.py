@@ -17,7 +17,7 @@ from airflow_provider_cml.api.network import ca_file, check_files, proxy_url, ss
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import aiohttp
     import requests
@@ -141,6 +141,15 @@ def _ending_adapter() -> requests.adapters.HTTPAdapter:
     return Adapter()
 
 
+def as_it_comes(answer: requests.Response) -> Iterator[bytes]:
+    """The body, piece by piece as it arrives; `iter_content` waits until each piece is full, however slow the drip."""
+    if not hasattr(answer.raw, "read1"):  # urllib3 before 2.2
+        yield from answer.iter_content(1024)
+        return
+    while chunk := answer.raw.read1(65536, decode_content=True):
+        yield chunk
+
+
 class AsyncSession:
     """A session of aiohttp in the running event loop, and what is the same for all its requests.
 
@@ -203,14 +212,21 @@ def async_failures() -> tuple[type[Exception], ...]:
     """What a request on such a session may raise."""
     import aiohttp  # noqa: PLC0415 - see `_load`
 
-    return (aiohttp.ClientError, OSError, UnicodeError, TimeoutError)
+    return (aiohttp.ClientError, OSError, ValueError)
 
 
 def _addresses(endpoint: Endpoint) -> Callable[[str], yarl.URL]:
     """From paths, which are encoded already, to aiohttp's own addresses; those of late are remembered."""
+    import aiohttp  # noqa: PLC0415 - see `_load`
     import yarl  # noqa: PLC0415 - see `_load`
 
-    return lru_cache(ADDRESSES)(lambda path: yarl.URL(endpoint.base_url + path, encoded=True))
+    def address(path: str) -> yarl.URL:
+        try:
+            return yarl.URL(endpoint.base_url + path, encoded=True)
+        except ValueError:
+            raise aiohttp.InvalidURL(endpoint.base_url) from None
+
+    return lru_cache(ADDRESSES)(address)
 
 
 def _load(endpoint: Endpoint) -> ssl.SSLContext:

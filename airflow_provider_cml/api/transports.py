@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from airflow_provider_cml.api.alarm import Alarm, Limits
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError, CmlProtocolError
 from airflow_provider_cml.api.network import connection_error, proxy_url
-from airflow_provider_cml.api.sessions import async_failures, headers, open_async_session, open_session
+from airflow_provider_cml.api.sessions import as_it_comes, async_failures, headers, open_async_session, open_session
 from airflow_provider_cml.api.wire import Now, Pause, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable
 
     import aiohttp
     import requests
@@ -129,13 +129,15 @@ class Transport:
                 proxies={"http": proxy, "https": proxy} if proxy else None,
             ) as answer:
                 body = bytearray()
-                for chunk in _as_it_comes(answer):
+                for chunk in as_it_comes(answer):
                     body += chunk
                     _check_size(body, request)
                 self._reached = True
                 return _response(self.endpoint, answer.status_code, answer.headers.items(), bytes(body))
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._failure(request, error) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            failure = self._failure(request, error)
+        # Not above: raised there it would carry the library's error, whose text may hold a proxy's password.
+        raise failure
 
     def _failure(self, request: Request, error: Exception) -> CmlConnectionError:
         found = connection_error(self.endpoint, request, error)
@@ -247,7 +249,8 @@ class AsyncTransport:
                 finally:
                     self._limits.end(limit)
         except async_failures() as error:
-            raise connection_error(endpoint, request, error) from error
+            failure = connection_error(endpoint, request, error)
+        raise failure  # not above, see `Transport`
 
     async def _open(self, request: Request) -> AsyncSession:
         async with self._opening:
@@ -262,15 +265,6 @@ async def _read_to_the_limit(answer: aiohttp.ClientResponse, request: Request) -
         body += chunk
         _check_size(body, request)
     return bytes(body)
-
-
-def _as_it_comes(answer: requests.Response) -> Iterator[bytes]:
-    """The body, piece by piece as it arrives; `iter_content` waits until each piece is full, however slow the drip."""
-    if not hasattr(answer.raw, "read1"):  # urllib3 before 2.2
-        yield from answer.iter_content(1024)
-        return
-    while chunk := answer.raw.read1(65536, decode_content=True):
-        yield chunk
 
 
 def _at_once(wish: Now | Note, tell: Tell | None) -> float | None:

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,53 @@ def test_a_proxy_of_another_kind(drive: Drive, monkeypatch: pytest.MonkeyPatch, 
     error = failure(drive, endpoint_of("https://workspace.invalid"))
 
     assert (False, True) == (error.sent, "PROXY" in str(error))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://u:s3cret@127.0.0.1:99999",
+        "http://u:s3cret@127.0.0.1:many",
+        "http://u:s3cret/x@127.0.0.1:9",
+        "http://u:s3cret#x@127.0.0.1:9",
+        "http://u:s3cret@[::1",
+        "http://u:s3cret@h..x:80",
+        "http://u:s3cret",
+        "u:s3cret@127.0.0.1:9",
+        "socks5://u:s3cret@127.0.0.1:9",
+    ],
+)
+def test_a_password_in_the_proxy_of_the_environment(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Whatever is wrong with the proxy's address, it is quoted neither by the error nor by what that came from."""
+    monkeypatch.setenv("HTTPS_PROXY", address)
+
+    error = failure(drive, endpoint_of("https://workspace.invalid"))
+
+    assert (False, True) == (error.sent, "PROXY" in str(error))
+    assert error.__context__ is None
+    assert "s3cret" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("host", ["h\\x", "127.0.0.1:70000"])
+def test_what_is_no_address(drive: Drive, host: str) -> None:
+    """What a library takes for no address is an error of ours, too; a connection refuses it before."""
+    error = failure(drive, endpoint_of(f"https://{host}"))
+
+    assert f"https://{host}" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "cause"),
+    [("https://workspace.invalid", socket.gaierror), ("http://127.0.0.1:PORT", ConnectionRefusedError)],
+    ids=["unknown host", "closed port"],
+)
+def test_what_the_system_said_is_kept(drive: Drive, base_url: str, cause: type[OSError]) -> None:
+    """A number of the operating system's holds no secret, and helps whoever looks for the reason."""
+    error = failure(drive, endpoint_of(base_url.replace("PORT", str(closed_port()))))
+
+    assert cause is type(error.__cause__)
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -467,7 +515,7 @@ def test_a_proxy_that_refuses(drive: Drive, listen: Callable[..., Listener]) -> 
 
     error = failure(drive, endpoint_of("https://workspace.invalid", proxy=Proxy(proxy.url)))
 
-    assert (False, True) == (error.sent, "could not be reached through the proxy" in str(error))
+    assert (False, True) == (error.sent, "could not be reached through the proxy, which answered 407." in str(error))
 
 
 def test_a_bad_certificate_beyond_a_proxy(drive: Drive, authority: Authority, listen: Callable[..., Listener]) -> None:
