@@ -30,7 +30,7 @@ class CmlJobRunSensor(BaseSensorOperator):
     :param job: id or exact name. (templated)
     :param run_id: this run. (templated)
     :param run_key: the run that carries this key; `CmlRunJobOperator` pushes it as XCom `run_key`, for starts through
-        API v1 too. Waits until there is one. (templated)
+        API v1 too. Waits until there is one; a text that is no run key is refused. (templated)
     :param since: the newest run created at or after this moment: a datetime with time zone, or ISO 8601. Waits until
         there is one. Runs that come after the first look do not change which it is. (templated)
     :param cml_conn_id: the Airflow connection. (templated)

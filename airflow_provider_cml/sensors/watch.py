@@ -162,7 +162,7 @@ class JobRunWatch:
 
     @property
     def _seconds(self) -> float:
-        """How long a deferred sensor sleeps, ten years at most: Airflow 3 does not watch execution_timeout meanwhile."""
+        """How long a deferred sensor sleeps at most. Airflow 3 does not watch execution_timeout meanwhile."""
         limit = self.limit.total_seconds() if self.limit else TEN_YEARS
         return min(self.task.timeout, limit, TEN_YEARS)
 
