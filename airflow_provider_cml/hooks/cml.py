@@ -7,6 +7,7 @@ database before the first call.
 
 from __future__ import annotations
 
+import asyncio
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -48,7 +49,7 @@ class CmlHook(BaseHook):
     def __init__(self, cml_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cml_conn_id = cml_conn_id
-        self._async_transport: AsyncTransport | None = None
+        self._async_transports: dict[asyncio.AbstractEventLoop, AsyncTransport] = {}
 
     # ---------------------------------------------------------------- the connection
 
@@ -89,10 +90,15 @@ class CmlHook(BaseHook):
 
     async def aget_conn(self) -> AsyncTransport:
         """The transport for this event loop; made at the first call, then kept. `aclose` ends it."""
-        if self._async_transport is None:
+        loop = asyncio.get_running_loop()
+        if loop not in self._async_transports:
             endpoint = await self.aread_endpoint()
-            self._async_transport = AsyncTransport(endpoint, renew=lambda: self.aread_endpoint(warn=False))
-        return self._async_transport
+            for over in [former for former in self._async_transports if former.is_closed()]:
+                await self._async_transports.pop(over).close()
+            # Another call may have been quicker.
+            fresh = AsyncTransport(endpoint, renew=lambda: self.aread_endpoint(warn=False))
+            self._async_transports.setdefault(loop, fresh)
+        return self._async_transports[loop]
 
     async def __aenter__(self) -> Self:
         """The hook itself, in `async with CmlHook() as hook:` of an `async` task."""
@@ -105,10 +111,10 @@ class CmlHook(BaseHook):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections of the event loop's transport."""
-        if self._async_transport is not None:
-            await self._async_transport.close()
-            self._async_transport = None
+        """Close the connections of this event loop's transport."""
+        transport = self._async_transports.pop(asyncio.get_running_loop(), None)
+        if transport is not None:
+            await transport.close()
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the workspace answers and takes the key; starts nothing. Airflow's Test button."""

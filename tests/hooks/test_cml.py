@@ -272,6 +272,33 @@ def test_transports_are_made_once(connections: Emulator) -> None:
     assert asyncio.run(twice())
 
 
+def test_a_hook_outlives_its_event_loops(connections: Emulator, project: Project) -> None:
+    """Each loop has a transport of its own, whether the one before it was left in order or not."""
+    hook = CmlHook()
+
+    async def look(*, in_order: bool) -> list[str]:
+        found = await hook.alist_projects()
+        if in_order:
+            await hook.aclose()
+        return [each.id for each in found]
+
+    assert [[project.id]] * 3 == [asyncio.run(look(in_order=in_order)) for in_order in (False, False, True)]
+
+
+def test_calls_at_the_same_time_share_a_transport(connections: Emulator) -> None:
+    """Whoever reads the connection first, there is one pool for all of a loop."""
+    hook = CmlHook()
+
+    async def both() -> list[object]:
+        found = await asyncio.gather(hook.aget_conn(), hook.aget_conn())
+        await hook.aclose()
+        return list(found)
+
+    first, second = asyncio.run(both())
+
+    assert first is second
+
+
 def test_secrets_are_masked(connections: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow's masker is told the key, its Basic form and the proxy's password, before anything is sent."""
     masked: set[object] = set()

@@ -125,6 +125,6 @@ def test_one_pool_is_closed(connections: Emulator, job: Job) -> None:
             transport = await hook.aget_conn()
             await hook.alist_jobs(NAMES[0])
             assert await hook.aget_conn() is transport
-        return hook._async_transport is None
+        return not hook._async_transports
 
     assert asyncio.run(two())
