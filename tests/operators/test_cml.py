@@ -642,12 +642,13 @@ def test_kill_ends_the_wait_within_three_seconds(
     sender = threading.Thread(target=send_signal)
     sender.start()
     try:
-        with pytest.raises(CmlTaskError, match="told to end"):
+        with pytest.raises(CmlTaskError, match="told to end") as caught:
             task.execute(context_of(task))
     finally:
         sender.join()
         signal.signal(signal.SIGUSR1, former)
 
+    assert caught.value.run_id == connections.ledger.runs()[0].id
     assert time.monotonic() - told[0] < 3
     assert connections.ledger.runs()[0].status in status
     assert connections.ledger.count("StopJobRun") == int(cancel)
