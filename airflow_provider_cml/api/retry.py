@@ -1,12 +1,13 @@
 """Asking until CML answers: the only module that knows tenacity.
 
 `answered` sends a request and reads its answer. If CML could not be asked it asks again, as long as the request's
-patience lasts and repeating it is harmless; CML's Retry-After is obeyed, otherwise the gaps double, with jitter.
+patience lasts and repeating it is harmless; the gaps double, with jitter, and are never below CML's Retry-After.
 It is a conversation like any other, so it runs on either transport and in virtual time.
 
 The law: a good first answer never enters tenacity (one call of it costs as much as the rest of a poll), and a request
 that is not idempotent is repeated only if it cannot have left this machine. Time that CML itself asked us to wait is
-not charged to the patience, but to a budget of its own, ten times as large: throttling is no failure.
+not charged to the patience, but to a budget of its own, ten times as large: throttling is no failure. What we wait
+beyond is charged to the patience, so that a Retry-After of 0 changes nothing.
 """
 
 from __future__ import annotations
@@ -74,12 +75,12 @@ def _again(
     throttled = 0.0
 
     def is_enough(state: RetryCallState) -> bool:
-        gap = state.upcoming_sleep
+        gap, ordered = state.upcoming_sleep, _ordered_gap(state)
         if give_up_at is not None and moment + gap > give_up_at:
             return True
-        if _ordered_gap(state) is not None:
-            return throttled + gap > THROTTLE_BUDGET * request.patience
-        return moment - began - throttled + gap > request.patience
+        if throttled + ordered > THROTTLE_BUDGET * request.patience:
+            return True
+        return moment - began - throttled + gap - ordered > request.patience
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: _repeatable(request, error)),
@@ -93,8 +94,7 @@ def _again(
     while True:
         step = retrying.iter(state)
         if isinstance(step, tenacity.DoSleep):
-            if _ordered_gap(state) is not None:
-                throttled += step
+            throttled += _ordered_gap(state)
             state.prepare_for_next_attempt()
             yield from pause(step)
             continue
@@ -109,15 +109,15 @@ def _again(
         moment = yield from now()
 
 
-def _ordered_gap(state: RetryCallState) -> float | None:
-    """The gap CML asked for in its last answer; None where it asked for none."""
+def _ordered_gap(state: RetryCallState) -> float:
+    """The gap CML asked for in its last answer; 0 where it asked for none."""
     error = state.outcome.exception() if state.outcome else None
-    return error.retry_after if isinstance(error, CmlUnavailableError) else None
+    return (error.retry_after or 0.0) if isinstance(error, CmlUnavailableError) else 0.0
 
 
 def _gap(state: RetryCallState) -> float:
     ordered = _ordered_gap(state)
     longest = min(LONGEST_GAP, FIRST_GAP * 2.0 ** min(state.attempt_number - 1, 10))
-    # Never below what CML asked for, and never at once: a Retry-After of 0 must not become a busy loop.
+    # Never below what CML asked for, and never below our own: a Retry-After of 0 must not become a busy loop.
     spread = random.uniform(0.5, 1.0) * longest  # noqa: S311 - jitter, not a secret
-    return spread if ordered is None else ordered + random.uniform(0.1, 1.0)  # noqa: S311
+    return max(spread, ordered + random.uniform(0.1, 1.0)) if ordered else spread  # noqa: S311

@@ -141,7 +141,22 @@ def test_retry_after_has_a_budget_of_its_own() -> None:
     with pytest.raises(CmlServerError, match="429"):
         player.play(ask_for(replace(GET, patience=30)))
 
-    assert THROTTLE_BUDGET * 30 - 51 <= sum(player.pauses) <= THROTTLE_BUDGET * 30
+    assert THROTTLE_BUDGET * 30 / 50 == len(player.pauses)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0, 46), (1, 49), (10, 127), (120, 51)])
+def test_gaps_grow_while_throttled(seconds: int, most: int) -> None:
+    """A Retry-After that asks for next to nothing is no leave to ask every second, nor to go on for ever."""
+    player = Player(lambda _request: throttled(seconds))
+
+    with pytest.raises(CmlServerError, match="429"):
+        player.play(ask_for(replace(GET, patience=600)))
+
+    assert len(player.requests) <= most
+    assert sum(player.pauses) - seconds * len(player.pauses) <= 600
+    assert seconds * len(player.pauses) <= THROTTLE_BUDGET * 600
+    assert min(player.pauses) >= seconds
+    assert min(player.pauses[6:]) >= LONGEST_GAP / 2
 
 
 def test_throttling_leaves_the_patience_whole() -> None:

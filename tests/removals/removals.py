@@ -192,7 +192,7 @@ REMOVALS = (
     Removal(
         12,
         "a Retry-After of CML is not obeyed",
-        "return spread if ordered is None else ordered + random.uniform(0.1, 1.0)",
+        "return max(spread, ordered + random.uniform(0.1, 1.0)) if ordered else spread",
         "return spread",
         "tests/api/test_retry.py::test_retry_after_is_obeyed",
     ),
