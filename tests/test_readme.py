@@ -118,7 +118,7 @@ def test_times_of_a_run() -> None:
         ("Connect", "gives up after 8 seconds", connection_test.SECONDS == 8),
         ("Run a job", "in a status nobody knows, for half an hour", waiting.UNKNOWN_BOUND == 1800),
         ("Run a job", "could not be asked for ten minutes", waiting.POLL_PATIENCE == 600),
-        ("Run a job", "could not be reached at all for half a minute", history.FIRST_PATIENCE == 30),
+        ("Run a job", "has never answered a first try, for half a minute", history.FIRST_PATIENCE == 30),
         ("Run a job", "waits five minutes before a", timedelta(minutes=5) == UNANSWERED_DELAY),
         ("Wait for a run", "within five minutes fails the sensor", chain.CHILD_WITHIN == 300),
         ("Start a DAG when a run ends", "after ten minutes at the latest", watcher.LONGEST_GAP == 600),

@@ -70,6 +70,13 @@ REMOVALS = (
         f"{_OPERATOR}::test_retry_takes_the_run_of_the_earlier_try",
     ),
     Removal(
+        1,
+        "a retry looks no further back than a first try",
+        "(began(start.key, CLOCKS_APART) or _EVER) if self.carries_on else None",
+        "None",
+        f"{_STARTING}::test_a_retry_looks_as_far_back_as_its_dag_run",
+    ),
+    Removal(
         2,
         "a run that carries this try's key is not known",
         "(self._fence, self._own, self._former, self._loss, self._busy, self._settle, self._fresh)",
