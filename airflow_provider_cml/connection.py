@@ -118,8 +118,8 @@ def read_connection(connection: Connection) -> Configuration:
     extra = _extra(connection)
     version = _version(extra)
     base_url = _base_url(connection)
-    login: str | None = connection.login or None
-    key = connection.password or ""
+    login: str | None = _text(connection.login, "Login") or None
+    key = _text(connection.password, "API key (Password)")
     warnings: list[str] = []
     if version is ApiVersion.V2:
         login = None
@@ -160,8 +160,11 @@ def read_connection(connection: Connection) -> Configuration:
 def _extra(connection: Connection) -> dict[str, Any]:
     """Extra without what is empty. Rows saved by old Airflow carry the names with a prefix."""
     prefix = f"extra__{CONNECTION_TYPE}__"
-    found = connection.extra_dejson
-    return {name.removeprefix(prefix): value for name, value in found.items() if value not in (None, "")}
+    found: object = connection.extra_dejson
+    if not isinstance(found, dict | None):
+        message = 'Extra: is JSON, but no object; write it as {"name": "value"}.'
+        raise CmlInputError(message)
+    return {name.removeprefix(prefix): value for name, value in (found or {}).items() if value not in (None, "")}
 
 
 def _version(extra: Mapping[str, Any]) -> ApiVersion:
@@ -175,11 +178,11 @@ def _version(extra: Mapping[str, Any]) -> ApiVersion:
 
 def _base_url(connection: Connection) -> str:
     """`https://host[:port]`, however it was written: `h`, `https://h/`, `h:443`, `https://h/api/v2`."""
-    host = (connection.host or "").strip()
+    host = _text(connection.host, "Host").strip()
     if not host:
         message = "Host: is empty. It holds the workspace's address, such as https://ml-12345.example.cloudera.site."
         raise CmlInputError(message)
-    text = host if "://" in host else f"{(connection.schema or 'https').strip() or 'https'}://{host}"
+    text = host if "://" in host else f"{_text(connection.schema, 'Schema').strip() or 'https'}://{host}"
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -187,19 +190,17 @@ def _base_url(connection: Connection) -> str:
         parts, port = urlsplit(""), None
     name = parts.hostname or ""
     path = parts.path.rstrip("/")
-    # Airflow's test button posts port 0 for a connection that has none.
-    field_port = connection.port or None
+    field_port = _port(connection.port)
     if (
         not name
         or parts.scheme not in _DEFAULT_PORTS
         or parts.query
         or parts.fragment
         or path not in {"", "/api", "/api/v1", "/api/v2"}
-        or any(character.isspace() for character in name)
+        or any(character.isspace() or character == "\\" for character in name)
     ):
-        message = (
-            f"Host: {_without_user(host)!r} is not the address of a workspace; give https://name or https://name:port."
-        )
+        shown = host.rpartition("@")[2]
+        message = f"Host: {shown!r} is not the address of a workspace; give https://name or https://name:port."
         raise CmlInputError(message)
     if parts.username is not None or parts.password is not None:
         message = "Host: holds a user or password, which Airflow would show. Put the API key into the password field."
@@ -212,6 +213,22 @@ def _base_url(connection: Connection) -> str:
     return f"{parts.scheme}://{name}" + (f":{port}" if port and port != _DEFAULT_PORTS[parts.scheme] else "")
 
 
+def _port(value: object) -> int | None:
+    word = str(value or 0)  # Airflow's test button posts port 0 for a connection that has none
+    if not (word.isascii() and word.isdigit() and int(word) <= 65535):
+        message = f"Port: {value!r} is not a number from 1 to 65535."
+        raise CmlInputError(message)
+    return int(word) or None
+
+
+def _text(value: object, field: str) -> str:
+    """A field that holds text, or a number that stands for one: written by hand as JSON, a key may have no quotes."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+        message = f"{field}: is neither text nor a number ({type(value).__name__}); write it in quotes."
+        raise CmlInputError(message)
+    return "" if value is None else str(value)
+
+
 def _tls(extra: Mapping[str, Any]) -> Tls:
     verify = _boolean(extra, "verify_ssl", default=True)
     ca_bundle = _file(extra, "ca_bundle")
@@ -219,7 +236,7 @@ def _tls(extra: Mapping[str, Any]) -> Tls:
 
 
 def _proxy(extra: Mapping[str, Any]) -> Proxy | None:
-    text = str(extra.get("proxy", "")).strip()
+    text = _text(extra.get("proxy"), "Proxy (Extra 'proxy')").strip()
     if not text:
         return None
     if "@" in text:
@@ -236,7 +253,7 @@ def _proxy(extra: Mapping[str, Any]) -> Proxy | None:
     if not is_address or any(character.isspace() for character in text):
         message = f"Proxy (Extra 'proxy'): {text!r} is not an address such as http://proxy:3128."
         raise CmlInputError(message)
-    password = extra.get("proxy_password")
+    password = _text(extra.get("proxy_password"), "Proxy password (Extra 'proxy_password')")
     if password == _HIDDEN:
         message = (
             f"Proxy password (Extra 'proxy_password'): is {_HIDDEN}, by which Airflow hides a saved value. "
@@ -245,8 +262,8 @@ def _proxy(extra: Mapping[str, Any]) -> Proxy | None:
         raise CmlInputError(message)
     return Proxy(
         f"{parts.scheme}://{parts.netloc}",
-        password=None if password is None else str(password),
-        user=str(extra["proxy_user"]) if "proxy_user" in extra else None,
+        password=password or None,
+        user=_text(extra.get("proxy_user"), "Proxy user (Extra 'proxy_user')") or None,
     )
 
 
@@ -281,7 +298,3 @@ def _file(extra: Mapping[str, Any], name: str) -> str | None:
         message = f"{FORM[name]['label']} (Extra {name!r}): there is no file {str(path)!r} on this machine."
         raise CmlInputError(message)
     return str(path)
-
-
-def _without_user(host: str) -> str:
-    return host.rpartition("@")[2]

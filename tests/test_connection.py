@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,12 @@ def read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
         return read_connection(BaseHook.get_connection("cml_default"))
 
     return through_uri if request.param == "through a URI" else lambda **fields: read_connection(directly(**fields))
+
+
+def loosely(**fields: Any) -> Configuration:
+    """Reads a connection of a secrets backend that has not looked at its fields."""
+    given = {"host": "ml.example.com", "login": None, "password": KEY, "schema": None, "port": None, "extra_dejson": {}}
+    return read_connection(SimpleNamespace(**{**given, **fields}))  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- Host
@@ -153,6 +160,11 @@ def test_http_with_a_key_is_warned_about(read: Callable[..., Configuration]) -> 
         ({"extra": {"proxy": "http://pro xy:3128"}}, "Proxy (Extra 'proxy'): "),
         ({"password": "***"}, "API key (Password): is ***, by which Airflow hides"),
         ({"extra": {"proxy": "proxy", "proxy_password": "***"}}, "Proxy password (Extra 'proxy_password'): "),
+        ({"extra": {"proxy": False}}, "Proxy (Extra 'proxy'): "),
+        ({"extra": {"proxy": {"http": "proxy"}}}, "Proxy (Extra 'proxy'): "),
+        ({"port": -1}, "Port: "),
+        ({"port": 70000}, "Port: "),
+        ({"host": "ml\\example"}, "Host: "),
         ({"extra": {"timeout": "soon"}}, "Timeout (Extra 'timeout'): "),
         ({"extra": {"timeout": 0}}, "Timeout (Extra 'timeout'): "),
         ({"extra": {"timeout": -1}}, "Timeout (Extra 'timeout'): "),
@@ -165,6 +177,51 @@ def test_what_cannot_be_used_is_refused_by_name(fields: dict[str, Any], field: s
     """The message begins with the field as the form shows it, and never holds the key."""
     with pytest.raises(CmlInputError) as caught:
         read_connection(directly(**{"host": "ml.example.com", **fields}))
+
+    assert str(caught.value).startswith(field)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "address", "key"),
+    [
+        ({"extra_dejson": None}, "https://ml.example.com", KEY),
+        ({"host": 10}, "https://10", KEY),
+        ({"port": "8443"}, "https://ml.example.com:8443", KEY),
+        ({"port": "443"}, "https://ml.example.com", KEY),
+        ({"password": 1234567890}, "https://ml.example.com", "1234567890"),
+    ],
+    ids=str,
+)
+def test_odd_values_with_one_meaning(fields: dict[str, Any], address: str, key: str) -> None:
+    """A number may stand where the form has a text, and nothing where it has an object."""
+    endpoint = loosely(**fields).endpoint
+
+    assert (endpoint.base_url, endpoint.authorization(Scheme.BEARER)) == (address, f"Bearer {key}")
+
+
+def test_a_login_that_is_a_number() -> None:
+    """A user's name may be one, too."""
+    endpoint = loosely(login=17, extra_dejson={"api_version": "v1"}).endpoint
+
+    assert endpoint.authorization(Scheme.BASIC) == f"Basic {base64.b64encode(f'17:{KEY}'.encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        *[({"extra_dejson": document}, "Extra: ") for document in ([1], "abc", 3, True, [], False)],
+        ({"host": ["ml.example.com"]}, "Host: "),
+        ({"host": True}, "Host: "),
+        ({"password": {"key": KEY}}, "API key (Password): "),
+        ({"login": [1], "extra_dejson": {"api_version": "v1"}}, "Login: "),
+    ],
+    ids=str,
+)
+def test_values_of_another_kind_are_refused_by_name(fields: dict[str, Any], field: str) -> None:
+    """What is neither text nor number stands for nothing."""
+    with pytest.raises(CmlInputError) as caught:
+        loosely(**fields)
 
     assert str(caught.value).startswith(field)
     assert KEY not in str(caught.value)
