@@ -54,7 +54,7 @@ FORM: dict[str, dict[str, Any]] = {
     },
     "proxy_user": {
         "label": "Proxy user",
-        "description": "Who the proxy wants to know, if it asks.",
+        "description": "The user name for the proxy, if it asks for one.",
         "schema": {"type": ["string", "null"]},
     },
     "proxy_password": {
