@@ -90,10 +90,10 @@ fix: setup
 test: test-newest test-lowest
 
 test-newest: setup
-	$(call timed,test (newest Airflow),$(CLEAN)/newest $(BIN)/python -m pytest -q -n 2 $(ARGS))
+	$(call timed,test (newest Airflow),$(CLEAN)/newest $(BIN)/python -m pytest -q -n 3 $(ARGS))
 
 test-lowest: setup-lowest
-	$(call timed,test (Airflow 2.11),$(CLEAN)/lowest $(LOWEST)/bin/python -m pytest -q -n 2 $(ARGS))
+	$(call timed,test (Airflow 2.11),$(CLEAN)/lowest $(LOWEST)/bin/python -m pytest -q -n 3 $(ARGS))
 
 coverage: setup
 	$(call timed,coverage,$(CLEAN)/newest $(BIN)/coverage run -m pytest -q $(ARGS) && $(BIN)/coverage report)
