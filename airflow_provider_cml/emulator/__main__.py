@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
+import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.emulator.emulator import Emulator
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_cml.emulator.registry import Registry
+
+
+PAUSE = 0.1
+"""Seconds between two looks whether a signal has come."""
 
 
 def _port(text: str) -> int:
@@ -75,9 +79,10 @@ def reporter(registry: Registry) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM."""
     options = arguments(argv)
-    over = threading.Event()
+    told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
+        # No Event: its lock is not to be taken twice, and a handler may run while this very thread holds it.
+        signal.signal(number, lambda number, _: told.append(number))
     try:
         workspace = load_workspace(options.workspace)
         keys = {"api_key": options.api_key, "legacy_key": options.legacy_key}
@@ -100,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"export {line}")
     say("")
     try:
-        over.wait()
+        while not told:
+            time.sleep(PAUSE)
     finally:
         emulator.stop()
     return 0

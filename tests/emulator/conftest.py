@@ -116,7 +116,7 @@ def client_of() -> Iterator[Callable[[Emulator], Client]]:
 def until() -> Callable[[Callable[[], object]], None]:
     """Wait for something that other threads or processes do."""
 
-    def wait(condition: Callable[[], object], seconds: float = 10) -> None:
+    def wait(condition: Callable[[], object], seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it did not happen"

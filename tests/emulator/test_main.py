@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,41 +47,54 @@ def command(*arguments):
     return [sys.executable, "-m", "airflow_provider_cml.emulator", *map(str, arguments)]
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONFAULTHANDLER": "1"}
+PATIENCE = 60
+"""Seconds after which an emulator that hangs is aborted, and shows the stacks of its threads."""
+
+
+@pytest.fixture
+def serve():
+    """Starts emulators that print into a pipe; what is left of them is ended."""
+    with contextlib.ExitStack() as ends:
+
+        def begin(*arguments):
+            serving = subprocess.Popen(command(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+            watchdog = threading.Timer(PATIENCE, serving.send_signal, [signal.SIGABRT])
+            watchdog.start()
+            for end in (serving.stdout.close, serving.wait, serving.kill, watchdog.cancel):
+                ends.callback(end)
+            return serving
+
+        yield begin
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_prints_connections_that_work_and_ends_when_told(folder, number):
+def test_it_prints_connections_that_work_and_ends_when_told(folder, serve, number):
     """One for each API, as Airflow reads them from the environment."""
-    with subprocess.Popen(
-        command("--workspace", folder, "--port", 0, "--state", folder / "state"),
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as serving:
-        lines = []
-        for line in serving.stdout:
-            lines.append(line)
-            if "AIRFLOW_CONN_CML_V1" in line:
-                break
-        found = dict(re.findall(r"(AIRFLOW_CONN_\w+)='(.*)'", "".join(lines)))
-        v2, v1 = (json.loads(found[f"AIRFLOW_CONN_CML_{name}"]) for name in ("DEFAULT", "V1"))
-        session = requests.Session()
-        session.trust_env = False
-        with session:
-            bearer = {"Authorization": f"Bearer {v2['password']}"}
-            listed = session.get(f"{v2['host']}/api/v2/projects", headers=bearer, timeout=10).json()
-            path = "/api/v1/projects/alice/risk-analysis/jobs/208/start"
-            started = session.post(f"{v1['host']}{path}", auth=(v1["password"], ""), json={}, timeout=10)
-        for line in serving.stdout:
-            lines.append(line)
-            if "printed to" in line:
-                break
-        serving.send_signal(number)
-        assert serving.wait(10) == 0
-
+    serving = serve("--workspace", folder, "--port", 0, "--state", folder / "state")
+    lines = []
+    for line in serving.stdout:
+        lines.append(line)
+        if "AIRFLOW_CONN_CML_V1" in line:
+            break
+    found = dict(re.findall(r"(AIRFLOW_CONN_\w+)='(.*)'", "".join(lines)))
+    v2, v1 = (json.loads(found[f"AIRFLOW_CONN_CML_{name}"]) for name in ("DEFAULT", "V1"))
+    session = requests.Session()
+    session.trust_env = False
+    with session:
+        bearer = {"Authorization": f"Bearer {v2['password']}"}
+        listed = session.get(f"{v2['host']}/api/v2/projects", headers=bearer, timeout=PATIENCE).json()
+        path = "/api/v1/projects/alice/risk-analysis/jobs/208/start"
+        started = session.post(f"{v1['host']}{path}", auth=(v1["password"], ""), json={}, timeout=PATIENCE)
     assert ["Risk Analysis"] == [project["name"] for project in listed["projects"]]
     assert started.status_code == 200
+    for line in serving.stdout:
+        lines.append(line)
+        if "printed to" in line:
+            break
+    serving.send_signal(number)
+    assert serving.wait() == 0, "".join(lines)
+
     assert ("cml", "v2", "v1") == (v2["conn_type"], v2["extra"]["api_version"], v1["extra"]["api_version"])
     text = "".join(lines)
     assert "ENGINE_SUCCEEDED" in text

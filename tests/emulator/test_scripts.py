@@ -161,6 +161,7 @@ time.sleep(60)
 """
     run = workspace.start(script(text))
     until((folder / "ready").exists)
+    workspace.engine.stopping = 3.0  # as long as a busy machine may take to let the script have a turn
     workspace.stop(run)
     until(lambda: run.is_over)
 
