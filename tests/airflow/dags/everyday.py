@@ -60,7 +60,8 @@ with DAG(
             project="alice/risk-analysis",
             job="everyday v1",
             run_key="{{ ti.xcom_pull(task_ids='start', key='run_key') }}",
-            poke_interval=5,
+            poke_interval=10,
             timeout=600,
+            retries=5,  # see chain.py
             **waits,
         )
