@@ -154,7 +154,8 @@ def test_stop_that_fails_is_told(
     said: str,
 ) -> None:
     """A stop that is refused, or takes too long, raises nothing into the triggerer and is in the log, with why."""
-    monkeypatch.setattr(triggers, "KILL_SECONDS", 0.5)
+    if kind == "delay_answer":
+        monkeypatch.setattr(triggers, "KILL_SECONDS", 0.5)
     connections.fault(operation, kind, **settings)
     supervise("failed")
     asyncio.run(trigger_of(run).on_kill())
