@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        # No Event: its lock is not to be taken twice, and a handler may run while this very thread holds it.
+        # No Event to wait for: Python runs a handler when it is back from the wait, and a signal that comes just before
+        # the wait begins does not end it.
         signal.signal(number, lambda number, _: told.append(number))
     try:
         workspace = load_workspace(options.workspace)
