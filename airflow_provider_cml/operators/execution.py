@@ -17,6 +17,7 @@ from airflow_provider_cml.api.conversations.watching import Ending
 from airflow_provider_cml.api.environment import literal_names
 from airflow_provider_cml.api.errors import CmlError, CmlInputError
 from airflow_provider_cml.compat import AirflowSkipException, TaskDeferralTimeout, is_mapped
+from airflow_provider_cml.durations import check_seconds
 from airflow_provider_cml.failures import TRIGGER_FAILURE, CmlJobBusyFailError, failure, failure_of, read_event
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.legacy import check_legacy, legacy_key, split_project, start_through_v1
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 ON_BUSY = ("wait", "fail", "skip")
 TOLD = ("project_id", "job_id", "return_value", "run_key", "run_url")
 """XComs that tell which run a task has."""
-TEN_YEARS = 10 * 365 * 86_400.0
-"""Seconds. Python's dates, by which Airflow counts, end; without limit is None, not infinity."""
 
 
 def begin(task: CmlRunJobOperator, context: Context) -> str:
@@ -139,11 +138,8 @@ def _check(task: CmlRunJobOperator) -> None:
         raise CmlInputError(message)
     for name in ("poll_interval", "timeout", "busy_timeout"):
         seconds = getattr(task, name)
-        if seconds is None and name != "poll_interval":
-            continue
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < TEN_YEARS:
-            message = f"{name}: {seconds!r} is not a number of seconds above zero and below ten years."
-            raise CmlInputError(message)
+        if seconds is not None or name == "poll_interval":
+            check_seconds(name, seconds)
     if task.arguments is not None and not isinstance(task.arguments, str):
         message = f"arguments: must be one string, not {type(task.arguments).__name__}."
         raise CmlInputError(message)

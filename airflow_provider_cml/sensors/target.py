@@ -12,6 +12,7 @@ from airflow_provider_cml.api.conversations.watching import Target
 from airflow_provider_cml.api.errors import CmlInputError
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.compat import AirflowTaskTimeout, first_poke
+from airflow_provider_cml.durations import check_seconds
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.sensors.since import moment_of
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_cml.compat import Context
     from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-
-TEN_YEARS = 10 * 365 * 86_400.0
-"""Seconds. Airflow adds the time of a deferral to a date, and its dates have a last one."""
 
 
 def connect(conn_id: str) -> CmlTaskHook:
@@ -54,7 +52,8 @@ def find_target(task: CmlJobRunSensor, hook: Callable[[], CmlTaskHook], context:
     Asked for the newest since a moment, a sensor keeps to the answer of its first look, wherever it goes on: a run that
     comes later is another one's business. For one that is rescheduled Airflow knows when that look was.
     """
-    _check_gap(task.poll_interval)
+    if task.poll_interval is not None:
+        check_seconds("poll_interval", task.poll_interval)
     given = [name for name in ("run_id", "run_key", "since") if getattr(task, name) not in (None, "")]
     if len(given) != 1:
         message = f"run_id, run_key, since: give exactly one of them, not {' and '.join(given) or 'none'}."
@@ -85,11 +84,3 @@ def _run_key(given: object) -> str:
         message = f"run_key: {given!r} is no run key; it must be the XCom run_key of the task that started the run."
         raise CmlInputError(message)
     return text
-
-
-def _check_gap(seconds: object) -> None:
-    if seconds is None:
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < TEN_YEARS:
-        message = f"poll_interval: {seconds!r} is not a number of seconds above zero and below ten years."
-        raise CmlInputError(message)

@@ -16,6 +16,7 @@ from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pac
 from airflow_provider_cml.api.errors import CmlError, CmlJobRunError, CmlUnavailableError
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import first_poke
+from airflow_provider_cml.durations import TEN_YEARS
 from airflow_provider_cml.failures import (
     CmlSensorTimeout,
     CmlTaskError,
@@ -31,7 +32,7 @@ from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained
 from airflow_provider_cml.sensors.chain import ChainWatch, located, sleep_below
-from airflow_provider_cml.sensors.target import TEN_YEARS, connect, find_target
+from airflow_provider_cml.sensors.target import connect, find_target
 from airflow_provider_cml.sensors.verdict import verdict_on
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 

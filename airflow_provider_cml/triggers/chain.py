@@ -1,7 +1,7 @@
 """What the triggerer runs for a sensor that follows the child jobs below its run.
 
-The law: one event, never an exception (`one_event`). How the chain has ended is for the
-worker to see once more: it depends on nothing but CML.
+The law: one event, never an exception (`one_event`). How the chain has ended is for the worker to see once more: it
+depends on nothing but CML.
 """
 
 from __future__ import annotations
