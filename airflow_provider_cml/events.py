@@ -3,16 +3,17 @@
 An event crosses processes through Airflow's database: it may be of another version, or half of one, and `airflow dags
 test` drops what `defer(kwargs=...)` was given. So the event carries everything the resume needs.
 
-The law: only this module knows an event's keys; JSON primitives only; read strictly: what is not understood is an
-error, never a success.
+The law: only this module knows an event's keys; JSON primitives only. Fields are read tolerantly, because task and
+triggerer may be of two releases: unknown ones are ignored, missing ones have their defaults. Values are read strictly:
+what is not understood is an error, never a success.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome
@@ -20,9 +21,14 @@ from airflow_provider_cml.api.models import JobRun
 from airflow_provider_cml.api.states import JobRunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 VERSION = 1
+"""Of what the fields mean. A field that is new, with a default, or gone is no new version."""
 BACKSTOP = 120.0
 """Seconds Airflow waits for an event after the trigger's own deadline. It resumes a task that has no event without
 calling our code, and without telling which run it was."""
@@ -75,14 +81,14 @@ class Watched:
         return {**asdict(self), "excluded": list(self.excluded)}
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Watched:
-        """Back from `to_json`.
+    def from_json(cls, given: Mapping[str, Any]) -> Watched:
+        """Back from `to_json`, of this release or another.
 
-        :raises EventError: a field is missing or of another version.
+        :raises EventError: the job is missing, or a field has a value of another kind.
         """
         try:
-            return cls(**{**fields, "excluded": tuple(fields["excluded"])})
-        except (TypeError, KeyError) as error:
+            return _read(cls, given)
+        except (TypeError, ValueError) as error:
             message = f"a task's memory of its run cannot be read: {error}"
             raise EventError(message) from error
 
@@ -99,23 +105,21 @@ def write(outcome: Outcome, watched: Watched) -> dict[str, Any]:
 
 
 def read(event: object) -> tuple[Outcome, Watched]:
-    """What an event says.
+    """What an event says, of this release or another.
 
-    :raises EventError: it is not a whole event of this version.
+    :raises EventError: it is of another version, or does not say how the wait ended.
     """
     if not isinstance(event, dict) or event.get("version") != VERSION:
         version = event.get("version") if isinstance(event, dict) else None
         message = f"the trigger's event cannot be read (version {version!r})"
         raise EventError(message)
     try:
-        ending = Ending(event["ending"])
-        run = None if event["run"] is None else _run_from_json(event["run"])
-        outcome = Outcome(ending, run, str(event["message"]))
-        watched = Watched.from_json(event["watched"])
-    except (KeyError, TypeError, ValueError) as error:
+        outcome = _read(Outcome, event)
+        watched = Watched.from_json(event.get("watched", {}))
+    except (TypeError, ValueError) as error:
         message = f"the trigger's event cannot be read: {error}"
         raise EventError(message) from error
-    if ending is Ending.OVER and (run is None or not run.status.is_over):
+    if outcome.ending is Ending.OVER and (outcome.run is None or not outcome.run.status.is_over):
         message = "the trigger's event says that the run is over, but not how"
         raise EventError(message)
     return outcome, watched
@@ -143,10 +147,50 @@ def run_times(run: JobRun) -> dict[str, str]:
 
 
 def _run_to_json(run: JobRun) -> dict[str, Any]:
-    fields = {name: value for name, value in asdict(run).items() if name not in _TIMES}
-    return {**fields, "status": run.status.value, **run_times(run)}
+    known = {name: value for name, value in asdict(run).items() if name not in _TIMES}
+    return {**known, "status": run.status.value, **run_times(run)}
 
 
-def _run_from_json(fields: Mapping[str, Any]) -> JobRun:
-    times = {name: datetime.fromisoformat(fields[name]) for name in _TIMES if name in fields}
-    return JobRun(**{**fields, **times, "status": JobRunStatus(fields["status"])})
+def _read(kind: type[T], given: object) -> T:
+    """Read tolerantly: a dataclass of those of the given fields that it knows; where one is missing, by its default.
+
+    :raises ValueError: a field that is known has a value of another kind, or none of those that are known.
+    :raises TypeError: a field without a default is missing.
+    """
+    if not isinstance(given, dict):
+        message = f"it must be fields of {kind.__name__}, not {type(given).__name__}"
+        raise TypeError(message)
+    known = {}
+    for field in fields(kind):
+        if field.name in given:
+            try:
+                known[field.name] = _value(str(field.type), given[field.name])
+            except (TypeError, ValueError) as error:
+                message = f"{field.name}: {error}"
+                raise ValueError(message) from error
+    return kind(**known)
+
+
+def _value(annotation: str, given: object) -> Any:
+    kind, _, otherwise = annotation.partition(" | ")
+    if given is None and otherwise == "None":
+        return None
+    primitive, read_value = _KINDS[kind]
+    if not isinstance(given, primitive):
+        message = f"must be {annotation}, not {type(given).__name__}"
+        raise TypeError(message)
+    return read_value(given) if read_value else given
+
+
+_KINDS: dict[str, tuple[Any, Callable[[Any], Any] | None]] = {
+    "str": (str, None),
+    "bool": (bool, None),
+    "int": (int, None),
+    "float": (int | float, None),
+    "tuple[str, ...]": (list, lambda given: tuple(_value("str", value) for value in given)),
+    "datetime": (str, datetime.fromisoformat),
+    "JobRunStatus": (str, JobRunStatus.read),
+    "JobRun": (dict, lambda given: _read(JobRun, given)),
+    "Ending": (str, Ending),
+}
+"""Fields by their annotations: what they are in JSON, and how that is read."""

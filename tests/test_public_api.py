@@ -48,9 +48,11 @@ CALLS = {
     # Stored with every deferred task: a task that sleeps through an upgrade is woken by these names.
     CmlJobRunTrigger: (
         "cml_conn_id, watched, poll_interval=30.0, run_key=None, since=None, cancel_on_kill=False, "
-        "follow_retries=False, looked_at=None"
+        "follow_retries=False, looked_at=None, **_unknown"
     ),
-    CmlJobFreeTrigger: "cml_conn_id, watched, poll_interval, date, map_index, name, gap=0.0",
+    CmlJobFreeTrigger: (
+        "cml_conn_id, watched, poll_interval=30.0, date='', map_index=-1, name='', gap=0.0, **_unknown"
+    ),
     CmlJobChainTrigger: "cml_conn_id, watched, poll_interval",
     # Stored with every watched asset.
     CmlJobRunEventTrigger: "project, job, statuses=None, cml_conn_id='cml_default', poll_interval=30.0",

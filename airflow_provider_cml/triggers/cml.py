@@ -1,6 +1,8 @@
 """What the triggerer runs for a deferred task: it looks and reports. Starts happen in the worker only.
 
 The law: one event, never an exception (`one_event`). Nothing is stopped but the run of a task that a user has ended.
+Arguments are read tolerantly, as all that crosses a deferral (`events`): a release that knows more of them may have
+stored the trigger.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class CmlJobRunTrigger(OneEventTrigger):
         cancel_on_kill: bool = False,
         follow_retries: bool = False,
         looked_at: str | None = None,
+        **_unknown: Any,
     ) -> None:
         super().__init__(cml_conn_id, watched, poll_interval)
         self.run_key = run_key
@@ -154,11 +157,12 @@ class CmlJobFreeTrigger(OneEventTrigger):
         self,
         cml_conn_id: str,
         watched: dict[str, Any],
-        poll_interval: float,
-        date: str,
-        map_index: int,
-        name: str,
+        poll_interval: float = 30.0,
+        date: str = "",
+        map_index: int = -1,
+        name: str = "",
         gap: float = 0.0,
+        **_unknown: Any,
     ) -> None:
         super().__init__(cml_conn_id, watched, poll_interval)
         self.date = date

@@ -63,6 +63,58 @@ def test_arguments_survive_the_database(trigger: Any) -> None:
     assert again.serialize() == trigger.serialize()
 
 
+# As 0.1.0 stores them. They stay as they are, and must be readable for ever: a task may sleep through any upgrade.
+STORED_RUN = """
+{
+  "cml_conn_id": "cml_default", "watched": {}, "poll_interval": 0.05, "run_key": null, "since": null,
+  "cancel_on_kill": true, "follow_retries": false, "looked_at": null
+}
+"""
+STORED_FREE = """
+{
+  "cml_conn_id": "cml_default", "watched": {}, "poll_interval": 0.05, "date": "2026-11-21T00:00:00+00:00",
+  "map_index": -1, "name": "risk/manual/value_at_risk", "gap": 0.0
+}
+"""
+# The memory, `watched`, is kept for ever by tests/test_events.py.
+
+
+def present(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields without those that are `...`, which are missing."""
+    return {name: value for name, value in fields.items() if value is not ...}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"of_a_later_release": {"a": 1}},
+        {"watched": {"of_a_later_release": 1}},
+        {"poll_interval": ...},
+        {"run_key": ..., "since": ..., "cancel_on_kill": ..., "follow_retries": ..., "looked_at": ...},
+        {"poll_interval": ..., "date": ..., "map_index": ..., "name": ..., "gap": ...},
+        {"watched": {"excluded": ..., "began": ..., "waited": ..., "refusals": ...}},
+    ],
+    ids=["as stored", "one more", "more memory", "no gap", "least of run", "least of free", "less memory"],
+)
+def test_trigger_of_another_release_runs(
+    connections: Emulator, workspace: Workspace, job: Job, arguments: dict[str, Any]
+) -> None:
+    """What a later release knows more is ignored, what an earlier one did not know has its default."""
+    run = workspace.add_run(job, "succeeded")
+    memory = watched(job, run_id=run.id)
+
+    def built(kind: Any, text: str) -> Any:
+        stored = {**json.loads(text), **arguments, "watched": present(memory | arguments.get("watched", {}))}
+        return kind(**present(stored))
+
+    outcomes = fire(built(CmlJobRunTrigger, STORED_RUN), built(CmlJobFreeTrigger, STORED_FREE))
+
+    assert [outcome.ending for outcome in outcomes] == [Ending.OVER, Ending.FREE]
+    assert outcomes[0].run is not None
+    assert outcomes[0].run.status.is_success
+
+
 @pytest.mark.parametrize("ending", ["succeeded", "failed", "stopped", "timedout", "skipped"])
 def test_run_that_ends(connections: Emulator, workspace: Workspace, job: Job, ending: str) -> None:
     """The event tells how the run ended, whatever its ending."""
@@ -124,6 +176,15 @@ def test_trigger_never_raises(
     assert outcome.ending is ending
     assert outcome.message
     assert connections.ledger.count("StopJobRun") == 0
+
+
+def test_memory_that_cannot_be_read_is_told(connections: Emulator, workspace: Workspace, job: Job) -> None:
+    """A value of another kind is named, and the run is left alone."""
+    run = workspace.add_run(job, "succeeded")
+    (outcome,) = fire(CmlJobRunTrigger("cml_default", watched(job, run_id=run.id) | {"run_url": {}}, 0.05))
+
+    assert outcome.ending is Ending.REFUSED
+    assert "run_url: must be str, not dict" in outcome.message
 
 
 def test_five_seconds_are_quiet() -> None:
