@@ -41,7 +41,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": integration,
-                "python-modules": [f"airflow_provider_cml.triggers.{name}" for name in ("cml", "chain", "event")],
+                "python-modules": [f"airflow_provider_cml.triggers.{name}" for name in ("cml", "event")],
             }
         ],
         "extra-links": ["airflow_provider_cml.links.cml.CmlJobRunLink"],

@@ -20,7 +20,6 @@ from airflow_provider_cml.links.cml import RUN_URL, CmlJobRunLink
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.retry_policy import cml_retry_policy
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
-from airflow_provider_cml.triggers.chain import CmlJobChainTrigger
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger, CmlJobRunTrigger
 from airflow_provider_cml.triggers.event import CmlJobRunEventTrigger
 from tests.airflow_side import connections, context_of, job, log, quick, run_task
@@ -41,7 +40,7 @@ CALLS = {
     ),
     CmlJobRunSensor: (
         "*, project, job, run_id=None, run_key=None, since=None, cml_conn_id='cml_default', deferrable=False, "
-        "poll_interval=None, follow_retries=False, explain_failure=True, follow_children=False, **kwargs"
+        "poll_interval=None, follow_retries=False, explain_failure=True, **kwargs"
     ),
     CmlHook: "cml_conn_id='cml_default', **kwargs",
     cml_retry_policy: "unanswered_delay=datetime.timedelta(seconds=300)",
@@ -53,12 +52,11 @@ CALLS = {
     CmlJobFreeTrigger: (
         "cml_conn_id, watched, poll_interval=30.0, date='', map_index=-1, name='', gap=0.0, **_unknown"
     ),
-    CmlJobChainTrigger: "cml_conn_id, watched, poll_interval",
     # Stored with every watched asset.
     CmlJobRunEventTrigger: "project, job, statuses=None, cml_conn_id='cml_default', poll_interval=30.0",
 }
 
-STORED = (CmlJobRunTrigger, CmlJobFreeTrigger, CmlJobChainTrigger, CmlJobRunEventTrigger)
+STORED = (CmlJobRunTrigger, CmlJobFreeTrigger, CmlJobRunEventTrigger)
 """Triggers Airflow's database names by their paths."""
 
 QUESTIONS = {
@@ -220,7 +218,6 @@ def test_names_that_others_store() -> None:
     assert [
         "airflow_provider_cml.triggers.cml.CmlJobRunTrigger",
         "airflow_provider_cml.triggers.cml.CmlJobFreeTrigger",
-        "airflow_provider_cml.triggers.chain.CmlJobChainTrigger",
         "airflow_provider_cml.triggers.event.CmlJobRunEventTrigger",
     ] == paths
 

@@ -7,7 +7,7 @@ import itertools
 import re
 import shutil
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml import __version__, events
-from airflow_provider_cml.api.conversations import chain, history, posting, starting, succession, usage, waiting
+from airflow_provider_cml.api.conversations import history, posting, starting, succession, usage, waiting
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.connection import FORM
 from airflow_provider_cml.emulator import Emulator, Life, load_workspace
@@ -120,7 +120,6 @@ def test_times_of_a_run() -> None:
         ("Run a job", "could not be asked for ten minutes", waiting.POLL_PATIENCE == 600),
         ("Run a job", "has never answered a first try, for half a minute", history.FIRST_PATIENCE == 30),
         ("Run a job", "waits five minutes before a", timedelta(minutes=5) == UNANSWERED_DELAY),
-        ("Wait for a run", "within five minutes fails the sensor", chain.CHILD_WITHIN == 300),
         ("Start a DAG when a run ends", "after ten minutes at the latest", watcher.LONGEST_GAP == 600),
         ("Backfills", "one request in each gap (5 s", starting.BUSY_GAP == 5),
         ("CML's own retries", "three minutes more", succession.LATENESS == 180),
@@ -237,6 +236,29 @@ def test_first_task_runs_in_the_example_workspace(
 
     assert run.status == "ENGINE_SUCCEEDED"
     assert "This run is for 2026-01-01." in Path(run.output).read_text()
+
+
+def test_recipe_for_child_jobs(
+    readme: dict[str, Any],
+    connections: Emulator,
+    workspace: Workspace,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sensor waits for the run that CML starts when the parent's run has succeeded, not for an earlier one."""
+    (above,) = workspace.jobs_of(project)
+    below = workspace.add_job(project, "child", parent=above, life=Life(running=0.2))
+    workspace.add_run(below, "failed", created_at=datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    parent, child = readme["parent"], readme["child"]
+    child.poke_interval = 0.05
+    parents, own = context_of(parent), context_of(child)
+    monkeypatch.setattr(own["ti"], "xcom_pull", lambda *, task_ids, key: parents["ti"].pushed[key], raising=False)
+
+    run_task(lambda: parent, parents)
+    found = run_task(lambda: child, own).value
+
+    assert child.upstream_task_ids == {"parent"}
+    assert connections.ledger.executed(below.id)[-1].id == found
 
 
 def test_blocks_that_are_files_compile() -> None:

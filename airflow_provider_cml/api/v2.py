@@ -65,10 +65,9 @@ def list_jobs(
     sort: str | None = None,
     page_size: int = PAGE_SIZE,
     page_token: str = "",
-    patience: float = 30.0,
 ) -> Exchange[Page[Job]]:
     """One page of a project's jobs."""
-    request = replace(_list(_jobs(project_id), search_filter, sort, page_size, page_token), patience=patience)
+    request = _list(_jobs(project_id), search_filter, sort, page_size, page_token)
     return (yield from answered(request, lambda q, r: decoding.page(_doc(q, r), "jobs", decoding.job)))
 
 

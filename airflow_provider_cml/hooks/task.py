@@ -6,7 +6,6 @@ happen around it while a process is being killed.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
@@ -18,7 +17,6 @@ from airflow_provider_cml.hooks.cml import CmlHook
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_cml.api.conversations.chain import Chain
     from airflow_provider_cml.api.conversations.finding import JobIds
     from airflow_provider_cml.api.conversations.start import Busy, Start, Started
     from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
@@ -57,10 +55,6 @@ class CmlTaskHook(CmlHook):
         """Wait while a run has a status nobody knows; see `waiting.wait_for_job_run` for what ends it."""
         wait = waiting.Wait(ids, run_id, pace.poll_interval, pace.timeout, pace.age, pace.first_gap, until_clear=True)
         return self._perform(waiting.wait_for_job_run(wait))
-
-    def look_at_chain(self, chain: Chain) -> None:
-        """See how far the child jobs below a run have come; once, that is."""
-        self._perform(chain.look(datetime.now(UTC)))
 
     def watch_job_run(self, target: Target, pace: Pace) -> Outcome:
         """Wait until the run that is meant is over; every ending is a value."""

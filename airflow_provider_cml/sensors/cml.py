@@ -41,9 +41,6 @@ class CmlJobRunSensor(BaseSensorOperator):
         last one decides. Only for runs with a run key. In the modes `poke` and `reschedule` the look that sees a run
         fail lasts until CML has made it again, or will not.
     :param explain_failure: after a bad ending ask CML for the reason, as `CmlRunJobOperator` does.
-    :param follow_children: once the run has succeeded, wait for the runs CML starts of the jobs below its job, and of
-        those below these, to the last. Each is told in the log, and in the XCom `children`; the sensor succeeds if all
-        of them did. One that CML has not started within five minutes has failed.
     """
 
     template_fields: Sequence[str] = ("project", "job", "run_id", "run_key", "since", "cml_conn_id")
@@ -62,7 +59,6 @@ class CmlJobRunSensor(BaseSensorOperator):
         poll_interval: float | None = None,
         follow_retries: bool = False,
         explain_failure: bool = True,
-        follow_children: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -76,7 +72,6 @@ class CmlJobRunSensor(BaseSensorOperator):
         self.poll_interval = poll_interval
         self.follow_retries = follow_retries
         self.explain_failure = explain_failure
-        self.follow_children = follow_children
 
     def execute(self, context: Context) -> Any:
         """Wait for the run; returns its id."""

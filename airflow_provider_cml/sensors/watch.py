@@ -31,8 +31,7 @@ from airflow_provider_cml.failures import (
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained
-from airflow_provider_cml.sensors.chain import ChainWatch, located, sleep_below
-from airflow_provider_cml.sensors.target import connect, find_target
+from airflow_provider_cml.sensors.target import connect, find_target, jobs_link
 from airflow_provider_cml.sensors.verdict import verdict_on
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
@@ -55,7 +54,6 @@ class JobRunWatch:
         self._hook: CmlTaskHook | None = None
         self._target: Target | None = None
         self._said = ""
-        self._chain: ChainWatch | None = None
         self._run: JobRun | None = None
         self._began: float | None = None
 
@@ -63,7 +61,7 @@ class JobRunWatch:
         """One look; the run's id if it succeeded, None if it goes on, otherwise the task's error."""
         if self._began is None:
             self._began = time.time()
-        run = self._chain.top if self._chain else self._look(context)
+        run = self._look(context)
         if run is not None and self.task.follow_retries and may_be_made_again(run):
             run = None if self.task.deferrable else self._last_retry(run)
         if run is None or not run.status.is_over:
@@ -77,8 +75,6 @@ class JobRunWatch:
         found = self.look(context)
         if found is not None:
             return found
-        if self._chain is not None:
-            sleep_below(task, self._chain.top, self._watched(deadline))
         target = self._find_target()
         task.defer(
             trigger=CmlJobRunTrigger(
@@ -101,10 +97,7 @@ class JobRunWatch:
         outcome, watched = read_event(event)
         # Not read before it is needed: how the run ended is known, whatever has become of the connection.
         self._hook = CmlTaskHook(self.task.cml_conn_id)
-        found = self._end(context, outcome, watched)
-        if found is None and outcome.run is not None:
-            sleep_below(self.task, outcome.run, watched)
-        return found or watched.run_id
+        return self._end(context, outcome, watched)
 
     def judge(self, error: BaseException) -> None:
         """Raise what the task ends in, where that differs from what Airflow's base class makes of it."""
@@ -167,11 +160,11 @@ class JobRunWatch:
         limit = self.limit.total_seconds() if self.limit else TEN_YEARS
         return min(self.task.timeout, limit, TEN_YEARS)
 
-    def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
+    def _end(self, context: Context, outcome: Outcome, watched: events.Watched) -> str:
         try:
             return self._conclude(context, outcome, watched)
         except (CmlTaskError, CmlTaskFailError) as error:
-            if self.task.explain_failure and self._chain is None:
+            if self.task.explain_failure:
                 explained(error, self.task, self._connect(), outcome)
             raise
 
@@ -182,7 +175,7 @@ class JobRunWatch:
         except CmlError as error:
             raise failure_of(error, is_first_try=False) from error
 
-    def _conclude(self, context: Context, outcome: Outcome, watched: events.Watched) -> str | None:
+    def _conclude(self, context: Context, outcome: Outcome, watched: events.Watched) -> str:
         self._run = outcome.run
         if outcome.ending is Ending.TIMED_OUT:
             raise self._time_over(watched, outcome.message)
@@ -190,10 +183,6 @@ class JobRunWatch:
             raise self._error(outcome, watched)
         if outcome.run is None:
             return watched.run_id
-        if self.task.follow_children:
-            self._chain = self._chain or ChainWatch(self.task, self._connect(), watched, outcome.run)
-            if not self._chain.look(context):
-                return None
         tell_outlets(self.task, context, run_facts(watched, outcome.run))
         return outcome.run.id
 
@@ -214,14 +203,10 @@ class JobRunWatch:
             struck = self.task.deferrable and limited
         watched = watched or (events.Watched("", "") if self._target is None else self._watched())
         run = self._run
-        if self._chain is not None:
-            watched = replace(watched, run_id=self._chain.top.id)
-            run, message = self._chain.unfinished.run, self._chain.unfinished.message
-        is_below = self.task.follow_children and run is not None and run.job_id not in ("", watched.job_id)
         watched = self._located(run, watched)
         where = f" Look at it in CML: {watched.run_url}" if watched.run_url else ""
         limit = "execution_timeout struck" if struck else f"the sensor's timeout of {self.task.timeout:g} s was over"
-        if run is not None and not is_below:
+        if run is not None:
             text = f"{still(run, watched, f'when {limit}')}{where}"
         else:
             message = message or (missing(self._target) if self._target else "")
@@ -230,7 +215,8 @@ class JobRunWatch:
         return with_facts(error, watched, Outcome(Ending.TIMED_OUT, run))
 
     def _located(self, run: JobRun | None, watched: events.Watched) -> events.Watched:
-        return watched if run is None else located(run, watched, self._connect())
+        """What is known of a run, with a link where there is one."""
+        return watched if run is None else replace(watched, run_url=jobs_link(self._connect(), watched.project_id))
 
     def _connect(self) -> CmlTaskHook:
         if self._hook is None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ from airflow_provider_cml.api.wire import Request, Response, Scheme
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.triggers import sharing
 from airflow_provider_cml.triggers.answers import SharingTransport
-from airflow_provider_cml.triggers.chain import CmlJobChainTrigger
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 from tests.triggers.virtual_time import run_in_virtual_time
 
@@ -56,13 +54,9 @@ class World:
 
     def answer(self, request: Request) -> dict[str, Any]:
         status = "ENGINE_SUCCEEDED" if now() >= self.over_at else "ENGINE_RUNNING"
-        if request.path.endswith("/jobs"):
-            return {"jobs": [{"id": IDS.job_id, "name": "a"}, {"id": "child", "name": "b", "parent_id": IDS.job_id}]}
-        if request.path.endswith("child/runs"):
-            return {"job_runs": []}
         if request.path.endswith("/runs"):
             return {"job_runs": [{"id": "in-the-way", "status": status}]}
-        return {"id": "run", "status": status, "finished_at": datetime.now(UTC).isoformat()}
+        return {"id": "run", "status": status}
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +65,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(time=now, monotonic=now)
     monkeypatch.setattr(events, "time", clock)
     monkeypatch.setattr(transports, "time", clock)
-    for talker in (CmlJobChainTrigger, CmlJobRunTrigger):
-        monkeypatch.setattr(talker, "log", logging.getLogger("test.sharing_renewal"))
+    monkeypatch.setattr(CmlJobRunTrigger, "log", logging.getLogger("test.sharing_renewal"))
 
 
 @pytest.fixture
@@ -116,12 +109,12 @@ async def stand(seconds: float | None, place: Place = PLACE) -> tuple[CmlError |
     return error, now()
 
 
-def test_chain_keeps_its_deadline(world: World) -> None:
-    """A sensor that follows a chain waits no longer because the key was changed meanwhile."""
-    world.changes, world.over_at = [60.0], 0.0
+def test_wait_keeps_its_deadline(world: World) -> None:
+    """A task waits no longer because the key was changed meanwhile."""
+    world.changes = [60.0]
     watched = events.Watched(IDS.project_id, IDS.job_id, run_id="run", deadline=100.0).to_json()
 
-    ending, moment = run_in_virtual_time(ending_of(CmlJobChainTrigger("cml_default", watched, 30.0)))
+    ending, moment = run_in_virtual_time(ending_of(CmlJobRunTrigger("cml_default", watched, 30.0)))
 
     assert len(world.wrong) == 1
     assert (ending, round(moment)) == ("timed out", 100)
