@@ -43,18 +43,6 @@ def explained(error: _Failure, task: BaseOperator, hook: CmlTaskHook, outcome: O
     return error
 
 
-def warn_of_memory(task: BaseOperator, hook: CmlTaskHook, run: JobRun) -> None:
-    """Warn of a run that CML calls succeeded, and out of memory: its engine may have been killed in the middle."""
-    usage = _usage(task, hook, run)
-    if usage is not None and usage.oom_killed:
-        task.log.warning(
-            "CML calls run %s %s, and says that it ran out of memory: it may not have done all of its work. %s",
-            run.id,
-            run.status,
-            _message(usage),
-        )
-
-
 def _usage(task: BaseOperator, hook: CmlTaskHook, run: JobRun) -> Usage | None:
     try:
         return hook.find_usage(run)

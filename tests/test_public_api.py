@@ -35,7 +35,7 @@ CALLS = {
     CmlRunJobOperator: (
         "*, project, job, environment=None, private_environment=None, arguments=None, wait_for_completion=True, "
         "deferrable=False, poll_interval=30.0, timeout=None, on_busy='wait', busy_timeout=None, durable=True, "
-        "cancel_on_kill=True, follow_retries=False, explain_failure=True, check_memory=False, "
+        "cancel_on_kill=True, follow_retries=False, explain_failure=True, "
         "cml_conn_id='cml_default', **kwargs"
     ),
     CmlJobRunSensor: (

@@ -138,34 +138,11 @@ def test_not_even_airflow_changes_the_outcome(
 
 
 def test_a_success_is_not_asked_about(make: Callable[..., Any], connections: Emulator, job: Job) -> None:
-    """By default a green run costs what it cost."""
+    """A green run costs what it cost."""
     job.life = Life(running=0.1, oom_killed=True)
     run_task(make, context_of(make()))
 
     assert connections.ledger.count("ListUsage") == 0
-
-
-@pytest.mark.parametrize("oom_killed", [True, False])
-def test_a_success_out_of_memory_is_warned_of(
-    make: Callable[..., Any], connections: Emulator, job: Job, log: pytest.LogCaptureFixture, oom_killed: bool
-) -> None:
-    """With `check_memory` one request more, and a warning where CML's flag is set. It stays green."""
-    job.life = Life(running=0.1, message="killed", oom_killed=oom_killed)
-    ran = run_task(lambda: make(check_memory=True), context_of(make()))
-    warned = [record.getMessage() for record in log.records if "ran out of memory" in record.getMessage()]
-
-    assert ran.value == connections.ledger.executed()[0].id
-    assert connections.ledger.count("ListUsage") == 1
-    assert len(warned) == oom_killed
-    assert all(ran.value in text and "killed" in text for text in warned)
-
-
-def test_a_check_that_fails_leaves_it_green(make: Callable[..., Any], connections: Emulator, job: Job) -> None:
-    """A workspace that forbids the list costs the warning, not the task."""
-    connections.fault("ListUsage", "refused", status=403)
-    job.life = Life(running=0.1)
-
-    assert run_task(lambda: make(check_memory=True), context_of(make())).value
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -24,7 +24,7 @@ from airflow_provider_cml.operators.busy import stay_away
 from airflow_provider_cml.operators.deadline import end_run, out_of_time
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import run_facts, tell_outlets
-from airflow_provider_cml.reasons import explained, warn_of_memory
+from airflow_provider_cml.reasons import explained
 from airflow_provider_cml.task_context import is_deployment_told, push, run_key
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
@@ -251,8 +251,6 @@ class JobRunAttempt:
         if error is not None:
             raise explained(error, self.task, self.hook, outcome) if self.task.explain_failure else error
         if run is not None:
-            if self.task.check_memory:
-                warn_of_memory(self.task, self.hook, run)
             tell_outlets(self.task, self.context, run_facts(self.watched, run))
         return True
 

@@ -50,7 +50,6 @@ class CmlRunJobOperator(BaseOperator):
         confirmed on a live CML).
     :param explain_failure: after a bad ending ask CML's list of workloads, once and for three seconds at most, for the
         reason, and tell it in the error. Best effort: that list is not confirmed on a live CML.
-    :param check_memory: after a success ask the same list, and warn if CML says that the run was out of memory.
     :param cml_conn_id: the Airflow connection. (templated)
     """
 
@@ -77,7 +76,6 @@ class CmlRunJobOperator(BaseOperator):
         cancel_on_kill: bool = True,
         follow_retries: bool = False,
         explain_failure: bool = True,
-        check_memory: bool = False,
         cml_conn_id: str = "cml_default",
         **kwargs: Any,
     ) -> None:
@@ -97,7 +95,6 @@ class CmlRunJobOperator(BaseOperator):
         self.cancel_on_kill = cancel_on_kill
         self.follow_retries = follow_retries
         self.explain_failure = explain_failure
-        self.check_memory = check_memory
         self.cml_conn_id = cml_conn_id
         self.attempt: JobRunAttempt | None = None
 
