@@ -26,11 +26,11 @@ class Alarm:
         self._sleepers: dict[int, list[asyncio.Future[None]]] = {}
 
     def after(self, seconds: float) -> asyncio.Future[None]:
-        """What to wait for, to sleep so long in the running event loop. Whoever has other news may `wake` it before."""
+        """What to wait for, to sleep so long in the running event loop."""
         loop = asyncio.get_running_loop()
         sleeper: asyncio.Future[None] = loop.create_future()
         if seconds < SHORT:
-            loop.call_later(seconds, wake, sleeper)
+            loop.call_later(seconds, _wake, sleeper)
             return sleeper
         beat = math.ceil((loop.time() + seconds) / BEAT)
         together = self._sleepers.get(beat)
@@ -42,7 +42,7 @@ class Alarm:
 
     def _strike(self, beat: int) -> None:
         for sleeper in self._sleepers.pop(beat):
-            wake(sleeper)
+            _wake(sleeper)
 
 
 class Limits:
@@ -82,7 +82,7 @@ class Limits:
             limit.reschedule(now)
 
 
-def wake(sleeper: asyncio.Future[None]) -> None:
-    """End a sleep, if it has not ended or been given up."""
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    """End a sleep, if it has not been given up."""
     if not sleeper.done():
         sleeper.set_result(None)

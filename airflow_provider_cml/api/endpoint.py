@@ -104,7 +104,7 @@ class Endpoint:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Equal for two endpoints that may share connections and answers; holds a digest, not the key."""
+        """Equal for two endpoints that may share connections; holds a digest, not the key."""
         proxy = (self.proxy.url, self.proxy.user, _digest(self.proxy.password or "")) if self.proxy else None
         return (self.base_url, self.api_version, _digest(self.credential), self.tls, proxy)
 

@@ -163,26 +163,24 @@ class AsyncTransport:
         self._session: AsyncSession | None = None
         self._opening = asyncio.Lock()
         self._renewing = asyncio.Lock()
-        self.alarm = Alarm()
+        self._alarm = Alarm()
         self._limits = Limits()
         # Whoever waits for a free connection waits here, where it is not charged to the time CML takes to answer.
         self._free = asyncio.Semaphore(connections)
 
     async def perform(self, exchange: Exchange[T], tell: Tell | None = None) -> T:
         """Run a conversation to its end and return its value, or raise its error. Its notes go to `tell`."""
-        asked: Request | None = None
         try:
             wish = next(exchange)
             while True:
                 if isinstance(wish, Request):
-                    asked = wish
                     try:
                         answer: Answer = await self._send(wish)
                     except CmlError as error:
                         wish = exchange.throw(error)
                         continue
                 elif isinstance(wish, Pause):
-                    await self._sleep(wish.seconds, asked)
+                    await self._alarm.after(wish.seconds)
                     answer = None
                 else:
                     answer = _at_once(wish, tell)
@@ -195,10 +193,6 @@ class AsyncTransport:
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
-
-    async def _sleep(self, seconds: float, _asked: Request | None) -> None:
-        """Let others have the loop for so many seconds. `_asked` is what the conversation has asked last."""
-        await self.alarm.after(seconds)
 
     async def _send(self, request: Request) -> Response:
         asked = self.endpoint

@@ -108,12 +108,11 @@ def list_job_runs(
     page_size: int = PAGE_SIZE,
     page_token: str = "",
     patience: float = 30.0,
-    max_age: float = 0.0,
     read_timeout: float | None = None,
 ) -> Exchange[Page[JobRun]]:
     """One page of a job's runs, newest first unless `sort` says otherwise; without sort CML promises no order."""
     request = _list(f"{_job(project_id, job_id)}/runs", search_filter, sort, page_size, page_token)
-    request = replace(request, patience=patience, max_age=max_age, read_timeout=read_timeout)
+    request = replace(request, patience=patience, read_timeout=read_timeout)
     return (yield from answered(request, lambda q, r: decoding.page(_doc(q, r), "job_runs", decoding.job_run)))
 
 
@@ -154,7 +153,6 @@ def get_job_run(
     run_id: str,
     *,
     patience: float = 30.0,
-    max_age: float = 0.0,
     give_up_at: float | None = None,
     read_timeout: float | None = None,
 ) -> Exchange[JobRun]:
@@ -164,7 +162,6 @@ def get_job_run(
         _run(project_id, job_id, run_id),
         Scheme.BEARER,
         patience=patience,
-        max_age=max_age,
         read_timeout=read_timeout,
     )
     return (yield from answered(request, lambda q, r: decoding.job_run(_doc(q, r)), give_up_at))
@@ -181,10 +178,8 @@ class JobRunLooks:
         self._body: bytes | None = None
         self._run: JobRun | None = None
 
-    def again(self, max_age: float, give_up_at: float | None) -> Exchange[JobRun]:
-        """The run as it is now, or was at most `max_age` seconds ago."""
-        if max_age != self._request.max_age:
-            self._request = replace(self._request, max_age=max_age)
+    def again(self, give_up_at: float | None) -> Exchange[JobRun]:
+        """The run as it is now."""
         return (yield from answered(self._request, self._read, give_up_at))
 
     def _read(self, request: Request, response: Response) -> JobRun:

@@ -42,9 +42,8 @@ class Request:
     """One HTTP request, without host and credential: those belong to the endpoint.
 
     `idempotent` is a fact about the request: whether sending it twice may do twice what it does once.
-    `patience` is how long, in seconds, failures to get an answer are met by asking again (`retry`). `max_age` is how
-    old, in seconds, an answer to an equal request may be that stands for this one, where a transport shares answers.
-    `read_timeout` overrides the endpoint's, in seconds. The body is kept out of `repr`: it carries environment values.
+    `patience` is how long, in seconds, failures to get an answer are met by asking again (`retry`). `read_timeout`
+    overrides the endpoint's, in seconds. The body is kept out of `repr`: it carries environment values.
     """
 
     method: str
@@ -54,7 +53,6 @@ class Request:
     json: Mapping[str, object] | None = field(default=None, repr=False)
     idempotent: bool = True
     patience: float = 30.0
-    max_age: float = 0.0
     read_timeout: float | None = None
 
 

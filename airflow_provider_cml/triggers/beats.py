@@ -1,7 +1,7 @@
 """When a watcher looks, and how it learns that Airflow has stored its events.
 
 Airflow 3.3 tells a trigger that its events are stored only if they were made from a raw event of a shared stream. So
-the raw events are moments to look: beats. The stream is not shared here (answers are, see `answers`).
+the raw events are moments to look: beats. The stream is not shared here.
 
 The law: a beat that made events is followed by another as soon as these are stored, and not before the gap is over
 otherwise.

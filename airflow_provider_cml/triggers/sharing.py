@@ -1,4 +1,4 @@
-"""What all triggers of one event loop share: connections as last read, pools, answers, and lines before busy jobs.
+"""What all triggers of one event loop share: connections as last read, pools, and lines before busy jobs.
 
 The law: shared is only what one and the same credential may see (`Endpoint.identity`), and what nobody uses any more
 is closed. Everything lives in one event loop; a triggerer has one.
@@ -19,8 +19,8 @@ from airflow_provider_cml.api.conversations.line import Line
 from airflow_provider_cml.api.conversations.starting import BUSY_GAP
 from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, POLL_PATIENCE
 from airflow_provider_cml.api.errors import CmlInputError, CmlUnauthorizedError, CmlWaitTimeoutError
+from airflow_provider_cml.api.transports import AsyncTransport
 from airflow_provider_cml.hooks.cml import CmlHook
-from airflow_provider_cml.triggers.answers import SharingTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -114,7 +114,7 @@ class _Shared:
     def __init__(self) -> None:
         self._queues: dict[tuple[object, JobIds], _Queue] = {}
         self._connections: dict[str, _Connection] = {}
-        self._transports: dict[object, SharingTransport] = {}
+        self._transports: dict[object, AsyncTransport] = {}
         self._users: dict[object, int] = {}
 
     async def endpoint(self, conn_id: str, *, refused: Endpoint | None = None) -> Endpoint:
@@ -128,12 +128,12 @@ class _Shared:
         return await connection.endpoint(refused)
 
     @asynccontextmanager
-    async def transport(self, endpoint: Endpoint) -> AsyncIterator[SharingTransport]:
+    async def transport(self, endpoint: Endpoint) -> AsyncIterator[AsyncTransport]:
         """The one pool of connections for this endpoint; closed when its last user leaves."""
         key = endpoint.identity
         transport = self._transports.get(key)
         if transport is None:
-            transport = self._transports[key] = SharingTransport(endpoint)
+            transport = self._transports[key] = AsyncTransport(endpoint)
         self._users[key] = self._users.get(key, 0) + 1
         try:
             yield transport

@@ -153,8 +153,7 @@ class Watcher:
             watch = self._watch
             self._ids = await self._perform(lambda: find_job_ids(watch.project, watch.job))
         ids, cursor = self._ids, mark.cursor
-        max_age = self._watch.poll_interval * SHORTEST_SHARE * 0.95
-        found = await self._perform(lambda: look_for_endings(ids, cursor, PATIENCE, max_age))
+        found = await self._perform(lambda: look_for_endings(ids, cursor, PATIENCE))
         self._recover()
         news = [run for run in found.runs if run.status in self._watch.statuses]
         if news and not self._run_url:

@@ -79,7 +79,7 @@ EXCHANGES: dict[str, Callable[[], Exchange[Any]]] = {
     "finding.find_job_run_by_key": lambda: finding.find_job_run_by_key(IDS, KEY),
     "finding.find_newest_job_run": lambda: finding.find_newest_job_run(IDS, SINCE),
     "history.look": lambda: History(IDS).look(),
-    "finding.newest_runs": lambda: finding.newest_runs(IDS, 30.0, 0.0, SINCE),
+    "finding.newest_runs": lambda: finding.newest_runs(IDS, 30.0, SINCE),
     "endings.look_for_endings": lambda: endings.look_for_endings(IDS, None),
     "endings.look_for_endings since": lambda: endings.look_for_endings(IDS, endings.Cursor(SINCE, ("r",), {})),
     "succession.find_successor": lambda: succession.find_successor(IDS, FAILED, {"r"}, 900.0, 30.0),

@@ -87,7 +87,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("what", OTHERS)
 def test_identity_tells_endpoints_apart(what: str) -> None:
-    """Only endpoints that may share connections and answers are the same."""
+    """Only endpoints that may share connections are the same."""
     assert replace(V2, **OTHERS[what]).identity != V2.identity  # type: ignore[arg-type]
 
 

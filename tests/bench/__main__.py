@@ -109,16 +109,6 @@ class Bench:
             )
             self.keep("bursts", client, account.found)
 
-    def sharing(self) -> None:
-        """1,000 triggers that wait for 10 runs."""
-        seconds = 10 if SHORT else 60
-        account = measure(
-            self._certificates, "subject", "sharing", OURS, count=1000, distinct=10, interval=10, seconds=seconds
-        )
-        requests = account.served["requests"]
-        separate = 1000 * seconds / 10
-        self.keep("sharing", OURS, {**account.found, "requests": requests, "share": requests / separate})
-
     def delays(self) -> None:
         """How late an end is told: in virtual time, and a smaller set in real time, everybody at once."""
         for client, numbers in virtual_delays().items():
@@ -164,7 +154,6 @@ def main(folder: Path) -> int:
         bench.bursts()
         bench.imports()
         bench.start()
-        bench.sharing()
         bench.delays()
     judged = verdicts(bench.found, 30.0, CROWD)
     text = f"{comparison(bench.found)}\n\n{verdict_table(judged)}\n"

@@ -68,10 +68,6 @@ class Waiting:
             self._serial += 1
             self._tasks.append(asyncio.create_task(self._wait(end(serial), serial, interval, age)))
 
-    def again_from_the_first(self) -> None:
-        """The next waits are for the runs that were waited for first."""
-        self._serial = 0
-
     async def _wait(self, end: float, serial: int, interval: float, age: float) -> None:
         await self._client.wait(run_number(end, serial), interval, age)
         self.delays.append((end, time.time() - end))
@@ -144,19 +140,6 @@ async def crowd(chosen: Client, count: int, interval: float) -> dict[str, Any]:
     return {"cpu": cpu, "seconds": took, "created": created, "worst_lag": worst, **(await waiting.finish())}
 
 
-async def sharing(chosen: Client, count: int, distinct: int, interval: float, seconds: float) -> dict[str, Any]:
-    """Requests of so many waits for so few runs."""
-    waiting = Waiting(chosen)
-    for _ in range(count // distinct):
-        waiting.again_from_the_first()
-        await waiting.begin(distinct, interval, 3600.0, lambda _: NEVER)
-    await asyncio.sleep(5.0 + interval)
-    _mark("begin")
-    await asyncio.sleep(seconds)
-    _mark("end")
-    return {"seconds": seconds, **(await waiting.finish())}
-
-
 async def bursts(chosen: Client, count: int, interval: float, seconds: float) -> dict[str, Any]:
     """How often a callback kept the loop for more than 10 ms, in asyncio's debug mode, the beginning included.
 
@@ -225,9 +208,8 @@ def main() -> None:
     measurement, name, port, authority, *rest = sys.argv[1:]
     connect(int(port), authority)
     numbers = {key: float(value) for key, _, value in (text.partition("=") for text in rest)}
-    for key in ("count", "distinct"):
-        if key in numbers:
-            numbers[key] = int(numbers[key])
+    if "count" in numbers:
+        numbers["count"] = int(numbers["count"])
     chosen = client(name)
     # As long-lived processes do: what is there before the work begins is not looked through again and again.
     gc.collect()
@@ -236,7 +218,6 @@ def main() -> None:
         "polling": polling,
         "memory": memory,
         "crowd": crowd,
-        "sharing": sharing,
         "bursts": bursts,
         "delays": delays,
     }[measurement]

@@ -45,7 +45,6 @@ def found(**of_polling):
         "crowd": {OURS: [crowd], BARE: [crowd]},
         "memory": {OURS: [{"bytes": 10_240, "errors": 0}], DATABRICKS: [{"bytes": 200_000, "errors": 0}]},
         "bursts": {OURS: [{"bursts": 1, "errors": 0}], BARE: [{"bursts": 2, "errors": 0}]},
-        "sharing": {OURS: [{"share": 0.01, "errors": 0}]},
         "delays in virtual time": {OURS: [delay]},
     }
 

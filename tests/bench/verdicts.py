@@ -21,7 +21,6 @@ CONNECTIONS = 20
 BYTES = 24 * 1024
 LAG_OF_BARE = 3.0
 STEADY = 1.25
-SHARED = 0.02
 DELAY_SHARE, DELAY_MORE = 0.06, 1.0
 
 Found = dict[str, dict[str, list[dict[str, Any]]]]
@@ -93,9 +92,6 @@ def verdicts(found: Found, interval: float, count: int) -> list[Verdict]:
         ),
         Verdict(f"events of {count:,} that did not come", count - told, 0),
         Verdict("busiest 5 s of the crowd, of the mean", middle(crowd, "busiest"), STEADY),
-        Verdict(
-            "requests of 1,000 triggers on 10 runs, of 1,000 polls", middle(found["sharing"][OURS], "share"), SHARED
-        ),
         Verdict("mean delay less 1 s, of the run's length", worst_share, DELAY_SHARE),
         Verdict("longest mean delay", max(delays.values()), interval / 2 + DELAY_MORE, "s"),
         Verdict(

@@ -318,18 +318,6 @@ def test_mistake_may_be_mended(
     asyncio.run(alone(watch(job="late"), during))
 
 
-def test_looks_are_shared(connections: Emulator, workspace: Workspace, job: Job) -> None:
-    """Ten watches of one job, as of ten assets with different choices, cost hardly more than one."""
-    several = [watch(statuses=["failed"], poll_interval=0.2 + 0.001 * number) for number in range(10)]
-
-    async def during(_: list[dict[str, Any]]) -> None:
-        tasks = [asyncio.create_task(alone(trigger, lambda _: asyncio.sleep(2.0))) for trigger in several]
-        await asyncio.gather(*tasks)
-
-    asyncio.run(alone(watch(poll_interval=0.2), during))
-    assert connections.ledger.count("ListJobRuns") <= 3 * 2.0 / (0.2 * 0.76)
-
-
 # ------------------------------------------------------------------------------------------------ over restarts (3.3+)
 
 

@@ -17,10 +17,10 @@ from airflow_provider_cml.api.conversations.finding import JobIds
 from airflow_provider_cml.api.conversations.line import Place
 from airflow_provider_cml.api.endpoint import Endpoint
 from airflow_provider_cml.api.errors import CmlError, CmlInputError, CmlUnauthorizedError, CmlWaitTimeoutError
+from airflow_provider_cml.api.transports import AsyncTransport
 from airflow_provider_cml.api.wire import Request, Response, Scheme
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.triggers import sharing
-from airflow_provider_cml.triggers.answers import SharingTransport
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 from tests.triggers.virtual_time import run_in_virtual_time
 
@@ -81,7 +81,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             raise OSError(message)
         return Endpoint("https://cml.example", key=found.key)
 
-    async def send_once(transport: SharingTransport, request: Request) -> Response:
+    async def send_once(transport: AsyncTransport, request: Request) -> Response:
         await asyncio.sleep(0.05)
         if transport.endpoint.key != found.key:
             found.wrong.append(now())
@@ -89,7 +89,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         return Response(200, {}, json.dumps(found.answer(request)).encode())
 
     monkeypatch.setattr(CmlHook, "aread_endpoint", aread_endpoint)
-    monkeypatch.setattr(SharingTransport, "_send_once", send_once)
+    monkeypatch.setattr(AsyncTransport, "_send_once", send_once)
     return found
 
 

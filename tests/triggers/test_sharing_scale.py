@@ -16,14 +16,14 @@ import pytest
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations import line
 from airflow_provider_cml.api.endpoint import Endpoint
+from airflow_provider_cml.api.transports import AsyncTransport
 from airflow_provider_cml.api.wire import Request, Response, Scheme, ask
 from airflow_provider_cml.hooks.cml import CmlHook
 from airflow_provider_cml.triggers import sharing
-from airflow_provider_cml.triggers.answers import SharingTransport
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 from tests.triggers.virtual_time import run_in_virtual_time
 
-LOOK = Request("GET", "/api/v2/runs/1", Scheme.BEARER, max_age=10.0)
+LOOK = Request("GET", "/api/v2/runs/1", Scheme.BEARER)
 
 
 @dataclass
@@ -61,7 +61,7 @@ def world(monkeypatch):
         await asyncio.sleep(0.1)
         return Endpoint("https://cml.example", key=found.keys[hook.cml_conn_id])
 
-    class InMemory(SharingTransport):
+    class InMemory(AsyncTransport):
         def __init__(self, endpoint):
             super().__init__(endpoint)
             found.opened += 1
@@ -80,7 +80,7 @@ def world(monkeypatch):
             found.closed += 1
 
     monkeypatch.setattr(CmlHook, "aread_endpoint", aread_endpoint)
-    monkeypatch.setattr(sharing, "SharingTransport", InMemory)
+    monkeypatch.setattr(sharing, "AsyncTransport", InMemory)
     return found
 
 
@@ -171,19 +171,6 @@ def test_401_with_the_same_key_is_told(world):
     assert ["refused"] == endings
     assert 2 == len(world.read)
     assert 1 == len(world.asked)
-
-
-def test_answers_never_cross_credentials(world):
-    """The same question by two keys is asked twice; by two connections with one key, once."""
-    world.keys |= {"same": "key-1", "other": "key-2"}
-
-    async def ask_all():
-        # Somebody else keeps the pools open between the questions.
-        await asyncio.gather(*(perform(conn_id) for conn_id in ("cml_default", "same", "other") for _ in range(5)))
-
-    run_in_virtual_time(ask_all())
-
-    assert Counter({"key-1": 1, "key-2": 1}) == Counter(key for key, _, _ in world.asked)
 
 
 def test_restarted_triggerer_does_not_knock_at_once(world):

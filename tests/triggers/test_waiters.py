@@ -94,7 +94,7 @@ def quick():
 def job(monkeypatch):
     """A job whose runs the line looks at in memory."""
     monkeypatch.setattr(InMemory, "job", Job())
-    monkeypatch.setattr(sharing, "SharingTransport", InMemory)
+    monkeypatch.setattr(sharing, "AsyncTransport", InMemory)
 
     async def endpoint(self, conn_id, *, refused=None):
         return Endpoint("https://cml.example", key=f"key of {conn_id}")

@@ -13,9 +13,9 @@ import pytest
 
 from airflow_provider_cml.api import transports
 from airflow_provider_cml.api.endpoint import Endpoint
+from airflow_provider_cml.api.transports import AsyncTransport
 from airflow_provider_cml.api.wire import Request, Response
 from airflow_provider_cml.hooks.cml import CmlHook
-from airflow_provider_cml.triggers.answers import SharingTransport
 from airflow_provider_cml.triggers.beats import Beat, Beats
 from airflow_provider_cml.triggers.watcher import Watch, Watcher
 from tests.triggers.virtual_time import run_in_virtual_time
@@ -75,7 +75,7 @@ def cml(monkeypatch: pytest.MonkeyPatch) -> Cml:
         return Endpoint("https://cml.example", key="a-key")
 
     monkeypatch.setattr(CmlHook, "aread_endpoint", aread_endpoint)
-    monkeypatch.setattr(SharingTransport, "_send_once", lambda _transport, request: found.answer(request))
+    monkeypatch.setattr(AsyncTransport, "_send_once", lambda _transport, request: found.answer(request))
     return found
 
 

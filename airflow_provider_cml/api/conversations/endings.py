@@ -81,21 +81,17 @@ class Endings:
     cursor: Cursor
 
 
-def look_for_endings(
-    ids: JobIds, cursor: Cursor | None, patience: float = 30.0, max_age: float = 0.0
-) -> Exchange[Endings]:
+def look_for_endings(ids: JobIds, cursor: Cursor | None, patience: float = 30.0) -> Exchange[Endings]:
     """The runs that ended since `cursor`. Without one nothing is news: what is over now ended before anybody asked.
 
     One request, and one for each run that was active and lies deeper than the first page now. SKIPPED entries are told
     too; whoever does not want to hear of refusals leaves them out.
     """
-    seen = {run.id: run for run in (yield from _entries(ids, cursor, patience, max_age))}
+    seen = {run.id: run for run in (yield from _entries(ids, cursor, patience))}
     for run_id in cursor.active if cursor else ():
         if run_id not in seen:
             try:
-                seen[run_id] = yield from v2.get_job_run(
-                    ids.project_id, ids.job_id, run_id, patience=patience, max_age=max_age
-                )
+                seen[run_id] = yield from v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=patience)
             except CmlNotFoundError:
                 yield from note(f"Run {run_id} is gone from CML: nobody can tell how it ended.", warning=True)
     before = cursor or Cursor()
@@ -117,21 +113,14 @@ def _moved(before: Cursor, concerned: list[JobRun]) -> Cursor:
     return Cursor(floor, tuple(run.id for run in concerned if not run.status.is_over), over)
 
 
-def _entries(ids: JobIds, cursor: Cursor | None, patience: float, max_age: float) -> Exchange[list[JobRun]]:
+def _entries(ids: JobIds, cursor: Cursor | None, patience: float) -> Exchange[list[JobRun]]:
     """The list, from the newest entry down to the floor; without a cursor, down to the last run that is over."""
     entries: list[JobRun] = []
     token = ""
     seen = {token}
     while True:
-        # Only the first page may be somebody else's: where a token is an offset, entries move from page to page, and
-        # a second page that is older than the first leaves some out.
         page = yield from v2.list_job_runs(
-            ids.project_id,
-            ids.job_id,
-            page_size=PAGE_SIZE,
-            page_token=token,
-            patience=patience,
-            max_age=0.0 if token else max_age,
+            ids.project_id, ids.job_id, page_size=PAGE_SIZE, page_token=token, patience=patience
         )
         entries.extend(page.items)
         token = page.next_page_token

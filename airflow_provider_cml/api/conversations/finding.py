@@ -150,7 +150,7 @@ def find_job(project_id: str, name: str, project: str | None = None) -> Exchange
     raise _nothing("job", name, [found.name for found in jobs], where, hint)
 
 
-def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0, max_age: float = 0.0) -> Exchange[JobRun | None]:
+def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0) -> Exchange[JobRun | None]:
     """The newest run that carries this run key, or None. A run that was skipped counts only if no other carries it.
 
     One request, if the run is among the newest or the job was quiet since the key's dag run began.
@@ -164,8 +164,8 @@ def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0, max_age: 
         return is_blind and sum(run.status.is_executed for run in runs) >= SINGLE_LOOKS
 
     since = began(RunKey.parse(key), CLOCKS_APART)
-    listed = yield from newest_runs(ids, patience, max_age, since, is_enough)
-    found = yield from runs_with_key(ids, listed, key, patience, max_age, newest_only=True)
+    listed = yield from newest_runs(ids, patience, since, is_enough)
+    found = yield from runs_with_key(ids, listed, key, patience, newest_only=True)
     return next((run for run in found if run.status.is_executed), found[0] if found else None)
 
 
@@ -174,7 +174,6 @@ def runs_with_key(
     listed: Sequence[JobRun],
     key: str,
     patience: float,
-    max_age: float = 0.0,
     *,
     newest_only: bool = False,
 ) -> Exchange[list[JobRun]]:
@@ -190,7 +189,7 @@ def runs_with_key(
         kind = run.status.is_executed
         if not run.echoes and asked[kind] < SINGLE_LOOKS:
             asked[kind] += 1
-            shown = yield from v2.get_job_run(ids.project_id, ids.job_id, run.id, patience=patience, max_age=max_age)
+            shown = yield from v2.get_job_run(ids.project_id, ids.job_id, run.id, patience=patience)
         if shown.run_key == key:
             found.append(shown)
             if newest_only and shown.status.is_executed:
@@ -216,7 +215,6 @@ def find_newest_job_run(
     ids: JobIds,
     since: datetime,
     patience: float = 30.0,
-    max_age: float = 0.0,
     looked_at: datetime | None = None,
 ) -> Exchange[JobRun | None]:
     """The newest run created at or after `since` that was not skipped, or None.
@@ -226,7 +224,7 @@ def find_newest_job_run(
         now. None: the newest of all.
     """
     found: JobRun | None = None
-    for run in (yield from newest_runs(ids, patience, max_age, since if looked_at else None)):
+    for run in (yield from newest_runs(ids, patience, since if looked_at else None)):
         if run.created_at is None or run.created_at < since or not run.status.is_executed:
             continue
         found = run
@@ -238,7 +236,6 @@ def find_newest_job_run(
 def newest_runs(
     ids: JobIds,
     patience: float,
-    max_age: float,
     since: datetime | None = None,
     is_enough: Callable[[Sequence[JobRun]], bool] = lambda _runs: False,
 ) -> Exchange[list[JobRun]]:
@@ -251,9 +248,7 @@ def newest_runs(
     token = ""
     seen = {token}
     while len(runs) < v2.PAGE_SIZE or (since and len(runs) < DEEPEST and (runs[-1].created_at or since) >= since):
-        page = yield from v2.list_job_runs(
-            ids.project_id, ids.job_id, page_token=token, patience=patience, max_age=max_age
-        )
+        page = yield from v2.list_job_runs(ids.project_id, ids.job_id, page_token=token, patience=patience)
         runs.extend(page.items)
         token = page.next_page_token
         if not token or is_enough(runs):

@@ -70,7 +70,7 @@ def find_successor(
         is_told = False
         while True:
             # Both times are CML's own: what is made of a run is newer than the run.
-            listed = yield from newest_runs(ids, POLL_PATIENCE, 0.0, run.created_at)
+            listed = yield from newest_runs(ids, POLL_PATIENCE, run.created_at)
             copies = yield from runs_with_key(ids, listed, run.run_key, POLL_PATIENCE)
             newer = [copy for copy in copies if copy.id not in known and not _is_older(copy, run)]
             for copy in newer:

@@ -84,11 +84,6 @@ def gap_in_midst(age: float, poll_interval: float) -> float:
     return _gap(age, poll_interval) * share * random.uniform(0.0, 1.0)  # noqa: S311 - jitter
 
 
-def shareable_age(age: float, poll_interval: float) -> float:
-    """How old an answer to somebody else may be that stands for a look of ours: less than our own gap ever is."""
-    return _gap(age, poll_interval) * SHORTEST_SHARE * 0.95
-
-
 def within(gap: float, left: float | None) -> float:
     """A gap, or what is left of the time given where that is less; None is without limit."""
     return gap if left is None else min(gap, max(left, 0.0))
@@ -116,7 +111,7 @@ def wait_for_job_run(wait: Wait) -> Exchange[JobRun]:
     while True:
         moment = yield from now()
         try:
-            seen = yield from looks.again(shareable_age(wait.age + moment - began, wait.poll_interval), deadline)
+            seen = yield from looks.again(deadline)
         except CmlUnavailableError as error:
             # Given up because the next attempt would come after the deadline: that is the end of the time, not of the
             # patience. One look more, when it is reached.

@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
 from airflow_provider_cml.api.conversations.finding import JobIds, find_job_run_by_key, find_newest_job_run
-from airflow_provider_cml.api.conversations.waiting import (
-    POLL_PATIENCE,
-    Wait,
-    gap_after,
-    shareable_age,
-    wait_for_job_run,
-    within,
-)
+from airflow_provider_cml.api.conversations.waiting import POLL_PATIENCE, Wait, gap_after, wait_for_job_run, within
 from airflow_provider_cml.api.errors import (
     CmlError,
     CmlUnavailableError,
@@ -84,16 +77,16 @@ class Pace:
     first_gap: float = 0.0
 
 
-def look(target: Target, max_age: float = 0.0) -> Exchange[JobRun | None]:
-    """The run as it is now, or was at most `max_age` seconds ago; None if there is none yet."""
+def look(target: Target) -> Exchange[JobRun | None]:
+    """The run as it is now; None if there is none yet."""
     if target.run_id is not None:
         return (
             yield from v2.get_job_run(target.ids.project_id, target.ids.job_id, target.run_id, patience=POLL_PATIENCE)
         )
     if target.run_key is not None:
-        return (yield from find_job_run_by_key(target.ids, target.run_key, POLL_PATIENCE, max_age))
+        return (yield from find_job_run_by_key(target.ids, target.run_key, POLL_PATIENCE))
     if target.since is not None:
-        return (yield from find_newest_job_run(target.ids, target.since, POLL_PATIENCE, max_age, target.looked_at))
+        return (yield from find_newest_job_run(target.ids, target.since, POLL_PATIENCE, target.looked_at))
     return None
 
 
@@ -106,7 +99,7 @@ def follow(target: Target, pace: Pace) -> Exchange[JobRun]:
     yield from pause(within(pace.first_gap, pace.timeout))
     run_id = target.run_id
     while run_id is None:
-        run = yield from look(target, shareable_age(max(pace.age, (yield from now()) - began), pace.poll_interval))
+        run = yield from look(target)
         moment = yield from now()
         left = None if pace.timeout is None else began + pace.timeout - moment
         if run is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +16,6 @@ from airflow_provider_cml.api.conversations.history import LISTED_WITHIN
 from airflow_provider_cml.api.errors import CmlProtocolError, CmlServerError
 from tests.api.conversations.paper import EPOCH, IDS, PaperJob
 from tests.api.playing import Player, document, grpc_error
-
-if TYPE_CHECKING:
-    from airflow_provider_cml.api.wire import Request, Response
 
 
 def looked(paper: PaperJob, cursor: Cursor | None = None) -> Endings:
@@ -70,29 +67,6 @@ def test_all_that_ended_while_nobody_looked(page_size: int) -> None:
     assert those == told(found)
     assert [] == told(looked(paper, found.cursor))
     assert len(paper.player.requests) == (2 if page_size == 1 else 1)
-
-
-def test_pages_are_of_one_moment() -> None:
-    """A first page newer than the second one, as somebody else saw it, would leave out what has moved between them."""
-    paper = PaperJob(page_size=2)
-    paper.add("succeeded", age=9000)
-    cursor = looked(paper).cursor
-    those = [paper.add("succeeded", age=age) for age in (500, 400, 300)]
-    seen: dict[str, Response] = {}
-
-    def answer(request: Request) -> Any:
-        token = dict(request.query).get("page_token", "")
-        if token and request.max_age and token in seen:
-            return seen[token]
-        seen[token] = paper._answer(request)
-        return seen[token]
-
-    player = Player(answer)
-    assert those == told(player.play(look_for_endings(IDS, cursor, max_age=20.0)))
-    those.append(paper.add("succeeded", age=10))
-
-    assert those == told(player.play(look_for_endings(IDS, cursor, max_age=20.0)))
-    assert player.requests[0].max_age == 20.0
 
 
 def test_run_that_went_deep_is_asked_for_alone() -> None:

@@ -518,7 +518,7 @@ def test_a_run_shifted_to_the_next_page_counts_once() -> None:
         document({"job_runs": [entry | {"status": "ENGINE_FAILED"}]}),
     )
 
-    assert [(run.id, str(run.status)) for run in player.play(newest_runs(IDS, 30.0, 0.0))] == [("r", "failed")]
+    assert [(run.id, str(run.status)) for run in player.play(newest_runs(IDS, 30.0))] == [("r", "failed")]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from airflow_provider_cml.api.conversations.waiting import (
     Wait,
     gap_after,
     look_for_doubles,
-    shareable_age,
     stop_and_confirm,
     stop_in_passing,
     wait_for_job_run,
@@ -72,7 +71,6 @@ def test_gap_law(age: float, interval: float) -> None:
     gap = gap_after(age, interval)
 
     assert 0.8 * whole <= gap <= whole
-    assert shareable_age(age, interval) < gap
 
 
 def test_gaps_are_jittered() -> None:
