@@ -35,19 +35,19 @@ CALLS = {
     CmlRunJobOperator: (
         "*, project, job, environment=None, private_environment=None, arguments=None, wait_for_completion=True, "
         "deferrable=False, poll_interval=30.0, timeout=None, on_busy='wait', busy_timeout=None, durable=True, "
-        "cancel_on_kill=True, follow_retries=False, explain_failure=True, "
+        "cancel_on_kill=True, explain_failure=True, "
         "cml_conn_id='cml_default', **kwargs"
     ),
     CmlJobRunSensor: (
         "*, project, job, run_id=None, run_key=None, since=None, cml_conn_id='cml_default', deferrable=False, "
-        "poll_interval=None, follow_retries=False, explain_failure=True, **kwargs"
+        "poll_interval=None, explain_failure=True, **kwargs"
     ),
     CmlHook: "cml_conn_id='cml_default', **kwargs",
     cml_retry_policy: "unanswered_delay=datetime.timedelta(seconds=300)",
     # Stored with every deferred task: a task that sleeps through an upgrade is woken by these names.
     CmlJobRunTrigger: (
         "cml_conn_id, watched, poll_interval=30.0, run_key=None, since=None, cancel_on_kill=False, "
-        "follow_retries=False, looked_at=None, **_unknown"
+        "looked_at=None, **_unknown"
     ),
     CmlJobFreeTrigger: (
         "cml_conn_id, watched, poll_interval=30.0, date='', map_index=-1, name='', gap=0.0, **_unknown"

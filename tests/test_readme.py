@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml import __version__, events
-from airflow_provider_cml.api.conversations import history, posting, starting, succession, usage, waiting
+from airflow_provider_cml.api.conversations import history, posting, starting, usage, waiting
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.connection import FORM
 from airflow_provider_cml.emulator import Emulator, Life, load_workspace
@@ -122,7 +122,6 @@ def test_times_of_a_run() -> None:
         ("Run a job", "waits five minutes before a", timedelta(minutes=5) == UNANSWERED_DELAY),
         ("Start a DAG when a run ends", "after ten minutes at the latest", watcher.LONGEST_GAP == 600),
         ("Backfills", "one request in each gap (5 s", starting.BUSY_GAP == 5),
-        ("CML's own retries", "three minutes more", succession.LATENESS == 180),
         ("Why did it fail", "three seconds at most", usage.READ_TIMEOUT == 1.5),
         ("Cancel and time out", "within 3 s", task.KILL_SECONDS == 3),
         ("API v1", "15 seconds", posting.REFUSAL_GAPS[0] == 15),

@@ -68,11 +68,6 @@ def job(fields: dict[str, Any]) -> Job:
         parent_id=_text(fields, "parent_id"),
         paused=fields.get("paused") is True,
         retry_enabled=fields.get("retry_enabled") is True,
-        max_retry=_whole_number(fields, "max_retry") or 0,
-        retry_delay=_whole_number(fields, "retry_delay") or 0,
-        retry_for_failure=any(fields.get(f"retry_for_{kind}_failure") is True for kind in ("script", "system")),
-        retry_for_timedout=fields.get("retry_for_timedout_runs") is True,
-        retry_for_skipped=fields.get("retry_for_skipped_runs") is True,
         kill_on_timeout=fields.get("kill_on_timeout") is True,
         timeout=_whole_number(fields, "timeout") or None,
     )

@@ -43,13 +43,6 @@ class Job:
     kill_on_timeout: bool = False
     timeout: int | None = None
     """Seconds after which CML calls the run timed out; None where the job sets none."""
-    max_retry: int = 0
-    retry_delay: int = 0
-    """Seconds between the end of a run and CML's own retry of it."""
-    retry_for_failure: bool = False
-    """CML makes failed runs again: those whose script failed, or those its own system failed, or both."""
-    retry_for_timedout: bool = False
-    retry_for_skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

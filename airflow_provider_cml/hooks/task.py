@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations import finding, starting, starting_v1, succession, usage, waiting, watching
+from airflow_provider_cml.api.conversations import finding, starting, starting_v1, usage, waiting, watching
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.transports import Transport
 from airflow_provider_cml.hooks.cml import CmlHook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow_provider_cml.api.conversations.finding import JobIds
     from airflow_provider_cml.api.conversations.start import Busy, Start, Started
     from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
@@ -60,14 +58,6 @@ class CmlTaskHook(CmlHook):
         """Wait until the run that is meant is over; every ending is a value."""
         return self._perform(watching.watch(target, pace))
 
-    def watch_retries(self, target: Target, pace: Pace, turn_to: Callable[[JobRun], None]) -> Outcome:
-        """The same, on to the last run that CML's own Job Retry makes of it; `turn_to` is told of each."""
-        return self._perform(succession.watch_retries(target, pace, turn_to))
-
-    def find_last_retry(self, ids: JobIds, run: JobRun, timeout: float | None, poll_interval: float) -> JobRun:
-        """The run CML has made last of one that ended badly, active or over; waits while one may come."""
-        return self._perform(succession.find_last_retry(ids, run, timeout, poll_interval))
-
     def stop_and_confirm(self, ids: JobIds, run_id: str) -> JobRun:
         """Stop a run and look until it is over, two minutes at most."""
         return self._perform(waiting.stop_and_confirm(ids, run_id))
@@ -99,9 +89,9 @@ class CmlTaskHook(CmlHook):
         if "_transport" in self.__dict__:
             self._transport.interrupt()
 
-    def look_for_doubles(self, ids: JobIds, key: RunKey, run_id: str, *, copies: bool = False) -> None:
-        """After a lost answer: stop, or tell of, a second run of this try; `copies` of CML's own making are known."""
-        self._perform(waiting.look_for_doubles(ids, key, run_id, copies=copies))
+    def look_for_doubles(self, ids: JobIds, key: RunKey, run_id: str) -> None:
+        """After a lost answer: stop, or tell of, a second run of this try."""
+        self._perform(waiting.look_for_doubles(ids, key, run_id))
 
     def jobs_url(self, project_id: str) -> str:
         """The address of the project's jobs page. API v2 gives none of a run or job, and not the number in theirs."""

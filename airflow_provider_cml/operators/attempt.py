@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.start import Busy, Contact, Origin, Start
-from airflow_provider_cml.api.conversations.succession import may_be_made_again
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RunKey
@@ -178,9 +177,14 @@ class JobRunAttempt:
         push(self.context, {RUN_URL: run_url})
         self.watched = replace(self.watched, run_url=run_url)
         task.log.info("Run %s is %s. %s", run.id, run.status, run_url)
-        are_both = self.key.retries and not task.follow_retries
-        if started.origin is Origin.STARTED and are_both and self.hook.retries_itself(self.watched.ids):
-            task.log.warning("CML's own Job Retry is on for this job, and so are Airflow's retries: use one of them.")
+        matters = self.key.retries or task.wait_for_completion
+        if started.origin is Origin.STARTED and matters and self.hook.retries_itself(self.watched.ids):
+            what = (
+                "and so are Airflow's retries: use one of them."
+                if self.key.retries
+                else "but the task has no retries: if the run fails, the task fails while CML goes on to run it again."
+            )
+            task.log.warning("CML's own Job Retry is on for this job, %s", what)
         if started.origin is Origin.STARTED and run.arguments != (task.arguments or run.arguments):
             task.log.warning("CML shows other arguments for run %s than were given: it may have ignored them.", run.id)
 
@@ -190,13 +194,11 @@ class JobRunAttempt:
         """Wait here, or go to sleep and let the triggerer wait. A run that is over already never defers."""
         task = self.task
         target = Target(self.watched.ids, run_id=self.watched.run_id)
-        if started.run.status.is_over and not self._is_followed(started.run):
+        if started.run.status.is_over:
             return Outcome(Ending.OVER, started.run)
         left = events.seconds_to(self.watched.deadline)
         if not task.deferrable:
             pace = Pace(poll_interval=task.poll_interval, timeout=left)
-            if task.follow_retries:
-                return self.hook.watch_retries(target, pace, self.turn_to)
             return self.hook.watch_job_run(target, pace)
         try:
             run = self.hook.look_in_passing(self.watched.ids, self.watched.run_id)
@@ -205,7 +207,7 @@ class JobRunAttempt:
         except CmlError as error:
             task.log.warning("Could not look at the run before deferring: %s", error)
         else:
-            if run.status.is_over and not self._is_followed(run):
+            if run.status.is_over:
                 return Outcome(Ending.OVER, run)
         self._end_if_killed()
         task.defer(
@@ -214,20 +216,10 @@ class JobRunAttempt:
                 replace(self.watched, waited=self.waited).to_json(),
                 task.poll_interval,
                 cancel_on_kill=task.cancel_on_kill,
-                follow_retries=task.follow_retries,
             ),
             method_name="execute_complete",
             timeout=events.backstop(left),
         )
-
-    def _is_followed(self, run: JobRun) -> bool:
-        """Whether CML may make this run again, and the task goes on with that one."""
-        return self.task.follow_retries and may_be_made_again(run)
-
-    def turn_to(self, run: JobRun) -> None:
-        """Go on with the run CML has made of ours: it is the one to stop, and to tell of."""
-        self.watched = replace(self.watched, run_id=run.id)
-        push(self.context, {"return_value": run.id})
 
     # ---------------------------------------------------------------- conclude
 
@@ -235,8 +227,6 @@ class JobRunAttempt:
         """True if the run succeeded, False if the task has to take part again; otherwise the task's error."""
         run, log = outcome.run, self.task.log
         self.seen = run or self.seen
-        if run is not None and self.task.follow_retries:
-            self.turn_to(run)
         if run is not None:
             push(self.context, {"status": str(run.status), **events.run_times(run)})
             if run.status.is_over:
@@ -281,7 +271,7 @@ class JobRunAttempt:
         if key is None:
             return
         try:
-            self.hook.look_for_doubles(self.watched.ids, key, self.watched.run_id, copies=self.task.follow_retries)
+            self.hook.look_for_doubles(self.watched.ids, key, self.watched.run_id)
         except Exception as error:  # noqa: BLE001 - Airflow's too: in a task that was woken the connection may be gone
             self.task.log.warning("Could not look for a second run after a lost answer: %s", error)
 

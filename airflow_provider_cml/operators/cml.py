@@ -45,9 +45,6 @@ class CmlRunJobOperator(BaseOperator):
     :param busy_timeout: seconds to wait for a busy job; then the task fails. None: no limit.
     :param durable: a retry carries on with the run its earlier try started. False: every try starts a run of its own.
     :param cancel_on_kill: stop the run when the task is killed, cleared or marked in Airflow.
-    :param follow_retries: where CML's own Job Retry makes a run again that failed or timed out, go on with that one
-        instead of failing; the last one decides. The run is known by its key, which CML is thought to copy (not
-        confirmed on a live CML).
     :param explain_failure: after a bad ending ask CML's list of workloads, once and for three seconds at most, for the
         reason, and tell it in the error. Best effort: that list is not confirmed on a live CML.
     :param cml_conn_id: the Airflow connection. (templated)
@@ -74,7 +71,6 @@ class CmlRunJobOperator(BaseOperator):
         busy_timeout: float | None = None,
         durable: bool = True,
         cancel_on_kill: bool = True,
-        follow_retries: bool = False,
         explain_failure: bool = True,
         cml_conn_id: str = "cml_default",
         **kwargs: Any,
@@ -93,7 +89,6 @@ class CmlRunJobOperator(BaseOperator):
         self.busy_timeout = busy_timeout
         self.durable = durable
         self.cancel_on_kill = cancel_on_kill
-        self.follow_retries = follow_retries
         self.explain_failure = explain_failure
         self.cml_conn_id = cml_conn_id
         self.attempt: JobRunAttempt | None = None

@@ -77,7 +77,7 @@ def out_of_time(attempt: JobRunAttempt, struck: AirflowTaskTimeout) -> str:
 def overslept(attempt: JobRunAttempt, reported: Exception) -> str:
     """Airflow woke the task because its triggerer did not report in time: the run is stopped all the same.
 
-    It gives no event then, so what is known of the run comes from XCom: the first one, of a run that CML makes again.
+    It gives no event then, so what is known of the run comes from XCom.
     """
     watched = attempt.watched
     if not watched.run_id:
@@ -86,8 +86,6 @@ def overslept(attempt: JobRunAttempt, reported: Exception) -> str:
             f"of no run of its own."
         )
         raise with_facts(CmlTimeoutError(message), watched) from reported
-    if attempt.task.follow_retries:
-        _turn_to_last_retry(attempt)
     run, error = end_run(attempt, None, f"when the triggerer had not reported in time ({reported})")
     if error is not None:
         raise error from reported
@@ -106,21 +104,6 @@ def unwatched(attempt: JobRunAttempt, reported: Exception) -> CmlTaskError:
         ),
         attempt.watched,
     )
-
-
-def _turn_to_last_retry(attempt: JobRunAttempt) -> None:
-    """One look for the run that CML's own Job Retry has made last, which is the one that may go on."""
-    hook, watched = attempt.hook, attempt.watched
-    try:
-        run = hook.get_job_run(watched.project_id, watched.job_id, watched.run_id)
-        run = hook.find_last_retry(watched.ids, run, 0.0, attempt.task.poll_interval)
-    except CmlInterruptedError as error:
-        raise with_facts(failure_of(error, is_first_try=False), watched) from error
-    except Exception as error:  # noqa: BLE001 - see end_run
-        attempt.task.log.warning("Could not look for a run that CML has made of run %s: %s", watched.run_id, error)
-        return
-    if run.id != watched.run_id:
-        attempt.turn_to(run)
 
 
 def _find_sent(attempt: JobRunAttempt, key: RunKey) -> None:

@@ -37,9 +37,6 @@ class CmlJobRunSensor(BaseSensorOperator):
     :param deferrable: wait in the triggerer, without a worker. Default: `[operators] default_deferrable`.
     :param poll_interval: deferred, the longest gap between two looks, seconds. None: `poke_interval`. In the modes
         `poke` and `reschedule` only `poke_interval` counts.
-    :param follow_retries: where CML's own Job Retry makes a run again that failed or timed out, wait for that one; the
-        last one decides. Only for runs with a run key. In the modes `poke` and `reschedule` the look that sees a run
-        fail lasts until CML has made it again, or will not.
     :param explain_failure: after a bad ending ask CML for the reason, as `CmlRunJobOperator` does.
     """
 
@@ -57,7 +54,6 @@ class CmlJobRunSensor(BaseSensorOperator):
         cml_conn_id: str = "cml_default",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | None = None,
-        follow_retries: bool = False,
         explain_failure: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -70,7 +66,6 @@ class CmlJobRunSensor(BaseSensorOperator):
         self.cml_conn_id = cml_conn_id
         self.deferrable = deferrable
         self.poll_interval = poll_interval
-        self.follow_retries = follow_retries
         self.explain_failure = explain_failure
 
     def execute(self, context: Context) -> Any:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
-from airflow_provider_cml.api.conversations.succession import may_be_made_again
 from airflow_provider_cml.api.conversations.waiting import AGE_SHARE
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, missing, outcome_of
 from airflow_provider_cml.api.errors import CmlError, CmlJobRunError, CmlUnavailableError
@@ -62,8 +61,6 @@ class JobRunWatch:
         if self._began is None:
             self._began = time.time()
         run = self._look(context)
-        if run is not None and self.task.follow_retries and may_be_made_again(run):
-            run = None if self.task.deferrable else self._last_retry(run)
         if run is None or not run.status.is_over:
             return None
         return self._end(context, Outcome(Ending.OVER, run), self._watched())
@@ -83,7 +80,6 @@ class JobRunWatch:
                 poll_interval=task.poke_interval if task.poll_interval is None else task.poll_interval,
                 run_key=target.run_key,
                 since=target.since.isoformat() if target.since else None,
-                follow_retries=task.follow_retries,
                 looked_at=target.looked_at.isoformat() if target.looked_at else None,
             ),
             method_name="execute_complete",
@@ -167,13 +163,6 @@ class JobRunWatch:
             if self.task.explain_failure:
                 explained(error, self.task, self._connect(), outcome)
             raise
-
-    def _last_retry(self, run: JobRun) -> JobRun:
-        ids, task = self._find_target().ids, self.task
-        try:
-            return self._connect().find_last_retry(ids, run, task.timeout, task.poke_interval)
-        except CmlError as error:
-            raise failure_of(error, is_first_try=False) from error
 
     def _conclude(self, context: Context, outcome: Outcome, watched: events.Watched) -> str:
         self._run = outcome.run

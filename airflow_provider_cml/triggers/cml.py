@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations import line
-from airflow_provider_cml.api.conversations.succession import follow_retries
 from airflow_provider_cml.api.conversations.waiting import gap_in_midst, stop_if_active
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow
 from airflow_provider_cml.compat import task_state
@@ -40,7 +39,6 @@ class CmlJobRunTrigger(OneEventTrigger):
     :param run_key: wait for the run that carries this key, where no run id is known yet.
     :param since: wait for the newest run created at or after this moment (ISO 8601), likewise.
     :param cancel_on_kill: stop the run when a user marks or clears the deferred task (Airflow 3.3+).
-    :param follow_retries: of a run that ended badly, go on to the one CML's own Job Retry makes of it.
     :param looked_at: with `since`, when the task looked first (ISO 8601): later runs do not change the answer.
     """
 
@@ -52,7 +50,6 @@ class CmlJobRunTrigger(OneEventTrigger):
         run_key: str | None = None,
         since: str | None = None,
         cancel_on_kill: bool = False,
-        follow_retries: bool = False,
         looked_at: str | None = None,
         **_unknown: Any,
     ) -> None:
@@ -60,7 +57,6 @@ class CmlJobRunTrigger(OneEventTrigger):
         self.run_key = run_key
         self.since = since
         self.cancel_on_kill = cancel_on_kill
-        self.follow_retries = follow_retries
         self.looked_at = looked_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -72,7 +68,6 @@ class CmlJobRunTrigger(OneEventTrigger):
                 "run_key": self.run_key,
                 "since": self.since,
                 "cancel_on_kill": self.cancel_on_kill,
-                "follow_retries": self.follow_retries,
                 "looked_at": self.looked_at,
             },
         )
@@ -87,13 +82,9 @@ class CmlJobRunTrigger(OneEventTrigger):
         )
 
         def watch() -> Exchange[JobRun]:
-            pace = self._pace(watched)
-            return follow_retries(target, pace, self._turn_to) if self.follow_retries else follow(target, pace)
+            return follow(target, self._pace(watched))
 
         return Outcome(Ending.OVER, await sharing.perform(self.cml_conn_id, watch, self._tell))
-
-    def _turn_to(self, run: JobRun) -> None:
-        self._run_id = run.id
 
     async def on_kill(self) -> None:
         """Stop the run of a deferred task that a user has marked or cleared.
@@ -115,7 +106,7 @@ class CmlJobRunTrigger(OneEventTrigger):
         error = stopping.exception()
         if error is not None:
             why = f"not stopped within {KILL_SECONDS:g} seconds." if isinstance(error, TimeoutError) else error
-            self.log.warning("Run %s may still be active in CML: %s", self._run_id or self.watched.get("run_id"), why)
+            self.log.warning("Run %s may still be active in CML: %s", self.watched.get("run_id"), why)
 
     async def _stop(self) -> None:
         state = await task_state(self.task_instance)
@@ -123,8 +114,7 @@ class CmlJobRunTrigger(OneEventTrigger):
             self.log.info("The task is %s: this triggerer has lost it, nobody has killed it.", state)
             return
         watched = events.Watched.from_json(self.watched)
-        run_id = self._run_id or watched.run_id
-        run = await sharing.perform(self.cml_conn_id, lambda: stop_if_active(watched.ids, run_id), self._tell)
+        run = await sharing.perform(self.cml_conn_id, lambda: stop_if_active(watched.ids, watched.run_id), self._tell)
         self.log.info("The task was ended by a user: run %s is %s.", run.id, run.status)
 
     def _pace(self, watched: events.Watched) -> Pace:

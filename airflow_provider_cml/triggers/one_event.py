@@ -39,8 +39,6 @@ class OneEventTrigger(BaseTrigger):
         self.cml_conn_id = cml_conn_id
         self.watched = watched
         self.poll_interval = poll_interval
-        self._run_id = ""
-        """The run that is watched now, where it is not the one the task told of."""
 
     def _arguments(self) -> dict[str, Any]:
         return {"cml_conn_id": self.cml_conn_id, "watched": self.watched, "poll_interval": self.poll_interval}
@@ -65,7 +63,7 @@ class OneEventTrigger(BaseTrigger):
             )
         await asyncio.sleep(max(not_before - loop.time(), 0.0))
         waited = watched.waited + loop.time() - began
-        watched = replace(watched, run_id=self._run_id or watched.run_id, waited=waited)
+        watched = replace(watched, waited=waited)
         yield TriggerEvent(events.write(outcome, watched))  # type: ignore[no-untyped-call]  # Airflow's
 
     async def _wait(self, watched: events.Watched) -> Outcome:

@@ -24,7 +24,6 @@ from airflow_provider_cml.api.conversations import (
     finding,
     starting,
     starting_v1,
-    succession,
     waiting,
     watching,
 )
@@ -36,9 +35,7 @@ from airflow_provider_cml.api.conversations.waiting import Wait
 from airflow_provider_cml.api.conversations.watching import Pace, Target
 from airflow_provider_cml.api.endpoint import Endpoint
 from airflow_provider_cml.api.errors import CmlError, CmlProtocolError
-from airflow_provider_cml.api.models import JobRun
 from airflow_provider_cml.api.run_key import RunKey
-from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.api.transports import BODY_LIMIT
 from airflow_provider_cml.api.wire import Request, Response
 from tests.api.answers import JOB_ID, KEY, MEBIBYTE, PROJECT_ID, TIMES, answers, bodies, values
@@ -55,7 +52,6 @@ assert OURS is not None
 NAMES = ("alice/risk-analysis", "nightly")
 SINCE = datetime(2026, 10, 1, tzinfo=UTC)
 PACE = Pace(timeout=900.0)
-FAILED = JobRun("r", PROJECT_ID, JOB_ID, JobRunStatus.FAILED, run_key=KEY, created_at=SINCE, echoes=True)
 
 EXCHANGES: dict[str, Callable[[], Exchange[Any]]] = {
     "v1.start_job": lambda: v1.start_job(*NAMES[0].split("/"), "208", {"A": "b"}),
@@ -82,10 +78,6 @@ EXCHANGES: dict[str, Callable[[], Exchange[Any]]] = {
     "finding.newest_runs": lambda: finding.newest_runs(IDS, 30.0, SINCE),
     "endings.look_for_endings": lambda: endings.look_for_endings(IDS, None),
     "endings.look_for_endings since": lambda: endings.look_for_endings(IDS, endings.Cursor(SINCE, ("r",), {})),
-    "succession.find_successor": lambda: succession.find_successor(IDS, FAILED, {"r"}, 900.0, 30.0),
-    "succession.follow_retries": lambda: succession.follow_retries(Target(IDS, run_id="r"), PACE, print),
-    "succession.find_last_retry": lambda: succession.find_last_retry(IDS, FAILED, 900.0, 30.0),
-    "succession.watch_retries": lambda: succession.watch_retries(Target(IDS, run_id="r"), PACE, print),
     "starting.start_exactly_once": lambda: starting.start_exactly_once(Start(IDS, OURS, busy_timeout=900)),
     "starting_v1.start_job_when_free": lambda: starting_v1.start_job_when_free(
         LegacyStart("alice", "risk-analysis", "208", busy_timeout=900)

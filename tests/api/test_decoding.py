@@ -148,29 +148,6 @@ def test_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({}, (0, 0, False, False, False)),
-        ({"max_retry": 3, "retry_delay": 60, "retry_for_script_failure": True}, (3, 60, True, False, False)),
-        ({"retry_for_system_failure": True, "retry_for_skipped_runs": True}, (0, 0, True, False, True)),
-        ({"retry_for_timedout_runs": True, "max_retry": "3", "retry_delay": None}, (3, 0, False, True, False)),
-        ({"retry_for_timedout_runs": "true", "retry_for_script_failure": 1}, (0, 0, False, False, False)),
-    ],
-)
-def test_how_cml_retries_a_job(fields: dict[str, Any], expected: tuple[Any, ...]) -> None:
-    """The settings of Job Retry; script and system failures are one thing here, because a run does not tell which."""
-    job = decoding.job({"id": "j", **fields})
-
-    assert expected == (
-        job.max_retry,
-        job.retry_delay,
-        job.retry_for_failure,
-        job.retry_for_timedout,
-        job.retry_for_skipped,
-    )
-
-
-@pytest.mark.parametrize(
     ("timeout", "seconds"),
     [
         ("15", 15),

@@ -41,6 +41,8 @@ class LateJob(PaperJob):
     def _answer(self, request: Request) -> Answer:
         if request.path.endswith(f"/projects/{IDS.project_id}"):
             return document({"id": IDS.project_id, "slug": "risk", "owner": {"username": "alice"}})
+        if request.path.endswith(f"/jobs/{IDS.job_id}"):
+            return document({"id": IDS.job_id})
         return super()._answer(request)
 
     def _enter(self, variables: dict[str, str], status: str, created: float) -> str:

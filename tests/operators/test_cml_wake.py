@@ -153,7 +153,7 @@ def test_page_after_names_were_found_is_no_mistake(connections: Emulator, job: J
 
 def wake_at_deadline(late: bool) -> None:
     """Wake a task whose time is over: with the triggerer's word, or `late`, without an event."""
-    task = operator(deferrable=True, follow_retries=True)
+    task = operator(deferrable=True)
     context = context_of(task)
     context["ti"].pushed |= {"project_id": IDS.project_id, "job_id": IDS.job_id, "return_value": WATCHED.run_id}
     if late:

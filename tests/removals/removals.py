@@ -234,8 +234,7 @@ REMOVALS = (
     Removal(
         15,
         "a run that is over is given to the triggerer",
-        "            if run.status.is_over and not self._is_followed(run):\n"
-        "                return Outcome(Ending.OVER, run)\n",
+        "            if run.status.is_over:\n                return Outcome(Ending.OVER, run)\n",
         "            pass\n",
         f"{_OPERATOR}::test_run_that_is_over_never_defers",
     ),

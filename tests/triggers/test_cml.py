@@ -67,7 +67,7 @@ def test_arguments_survive_the_database(trigger: Any) -> None:
 STORED_RUN = """
 {
   "cml_conn_id": "cml_default", "watched": {}, "poll_interval": 0.05, "run_key": null, "since": null,
-  "cancel_on_kill": true, "follow_retries": false, "looked_at": null
+  "cancel_on_kill": true, "looked_at": null
 }
 """
 STORED_FREE = """
@@ -91,7 +91,7 @@ def present(fields: dict[str, Any]) -> dict[str, Any]:
         {"of_a_later_release": {"a": 1}},
         {"watched": {"of_a_later_release": 1}},
         {"poll_interval": ...},
-        {"run_key": ..., "since": ..., "cancel_on_kill": ..., "follow_retries": ..., "looked_at": ...},
+        {"run_key": ..., "since": ..., "cancel_on_kill": ..., "looked_at": ...},
         {"poll_interval": ..., "date": ..., "map_index": ..., "name": ..., "gap": ...},
         {"watched": {"excluded": ..., "began": ..., "waited": ..., "refusals": ...}},
     ],

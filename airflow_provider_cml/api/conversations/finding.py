@@ -165,7 +165,7 @@ def find_job_run_by_key(ids: JobIds, key: str, patience: float = 30.0) -> Exchan
 
     since = began(RunKey.parse(key), CLOCKS_APART)
     listed = yield from newest_runs(ids, patience, since, is_enough)
-    found = yield from runs_with_key(ids, listed, key, patience, newest_only=True)
+    found = yield from runs_with_key(ids, listed, key, patience)
     return next((run for run in found if run.status.is_executed), found[0] if found else None)
 
 
@@ -174,10 +174,8 @@ def runs_with_key(
     listed: Sequence[JobRun],
     key: str,
     patience: float,
-    *,
-    newest_only: bool = False,
 ) -> Exchange[list[JobRun]]:
-    """Those of the listed runs that carry a key, refused starts among them; `newest_only` up to the first that ran.
+    """Those of the listed runs that carry a key, refused starts among them, up to the first that ran.
 
     Where a list shows no environments (they are confirmed for create and get only), the newest are asked one by one,
     refusals apart from the others, so that those of many waiters never hide a run.
@@ -192,7 +190,7 @@ def runs_with_key(
             shown = yield from v2.get_job_run(ids.project_id, ids.job_id, run.id, patience=patience)
         if shown.run_key == key:
             found.append(shown)
-            if newest_only and shown.status.is_executed:
+            if shown.status.is_executed:
                 break
     return found
 

@@ -210,20 +210,20 @@ def stop_in_passing(ids: JobIds, key: RunKey, run_id: str, seconds: float) -> Ex
             yield from note(f"Run {run.id} was asked to stop and is {asked.status}.")
 
 
-def look_for_doubles(ids: JobIds, key: RunKey, run_id: str, *, copies: bool = False) -> Exchange[None]:
+def look_for_doubles(ids: JobIds, key: RunKey, run_id: str) -> Exchange[None]:
     """After a lost answer: one more look before the task ends, for a second run of this very try.
 
     CML has no idempotency key, so a start may take effect later than anybody can wait. An active second run is
-    stopped; one that is over is told as an error of the log, because it cannot be undone.
-
-    :param copies: runs with this very key, which CML's own Job Retry makes, are known, and no doubles.
+    stopped; one that is over is told as an error of the log, because it cannot be undone. A run with this very key,
+    its POST number included, comes of no start of ours: CML's own Job Retry makes copies of runs.
     """
     page = yield from v2.list_job_runs(ids.project_id, ids.job_id)
     for run in page.items:
         found = RunKey.parse(run.run_key)
         if found is None or found.attempt != key.attempt or run.id == run_id or not run.status.is_executed:
             continue
-        if copies and found == key:
+        if found == key:
+            yield from note(f"Run {run.id} has the key of run {run_id}: CML's Job Retry made it, and it is left alone.")
             continue
         if run.status.can_be_stopped:
             yield from note(f"Run {run.id} is a second run of this try, from a late start: stopping it.", warning=True)

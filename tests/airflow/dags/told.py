@@ -10,12 +10,11 @@ NAMES = {"project": "alice/risk-analysis", "poll_interval": 5}
 
 with DAG(dag_id="told", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), default_args={"retries": 0}):
     CmlRunJobOperator(
-        task_id="followed",
-        job="told followed",
+        task_id="deferred",
+        job="told deferred",
         environment={"DAY": "{{ ds }}"},
         deferrable=True,
-        follow_retries=True,
-        outlets=[Asset("told_followed")],
+        outlets=[Asset("told_deferred")],
         **NAMES,
     )
     CmlRunJobOperator.partial(task_id="mapped", job="told mapped", outlets=[Asset("told_mapped")], **NAMES).expand(

@@ -550,6 +550,19 @@ def test_a_finished_double_is_told(status: str) -> None:
     assert ([], True) == (paper.stopped, "The job has run twice for this task." in paper.player.said)
 
 
+def test_a_copy_by_cmls_job_retry_is_left_alone() -> None:
+    """It has the very key of our run: the log tells of it, and nothing is wrong."""
+    paper = PaperJob()
+    mine = paper.add("failed", KEY, "2.bbbb", age=100)
+    copy = paper.add("running", KEY, "2.bbbb", age=50)
+
+    paper.player.play(look_for_doubles(IDS, KEY.with_post("2.bbbb"), mine))
+
+    (told,) = paper.player.notes
+    assert ([], False) == (paper.stopped, told.warning)
+    assert f"Run {copy} has the key of run {mine}" in told.text
+
+
 def test_what_is_no_double() -> None:
     """Our own run, refusals, other tries, other tasks and strangers."""
     paper = PaperJob()
