@@ -12,6 +12,7 @@ from airflow_provider_cml.api import v1, v2
 from airflow_provider_cml.api.conversations import finding, waiting
 from airflow_provider_cml.api.conversations.finding import find_job_ids, find_project, is_id
 from airflow_provider_cml.api.environment import as_text
+from airflow_provider_cml.api.job_fields import to_create, to_update
 from airflow_provider_cml.api.v2 import request
 
 if TYPE_CHECKING:
@@ -81,13 +82,13 @@ def find_job(project: str, job: str) -> Exchange[Job]:
 
 def create_job(project: str, fields: JobFields) -> Exchange[Job]:
     """Make a job, by one POST that is never repeated: a lost answer raises although the job may be there."""
-    body = fields.to_create()
+    body = to_create(fields)
     return (yield from v2.create_job((yield from _project_id(project)), body))
 
 
 def update_job(project: str, job: str, fields: JobFields) -> Exchange[Job]:
     """Change a job, in what `fields` give, by one PATCH that is never repeated."""
-    body = fields.to_update()
+    body = to_update(fields)
     ids = yield from find_job_ids(project, job)
     return (yield from v2.update_job(ids.project_id, ids.job_id, body))
 
