@@ -1,7 +1,6 @@
 """What DAG authors ask of a workspace, about projects, jobs and runs that they give by id or by name.
 
-The law: the names first, then the operation, each declared here once; the hook offers it in a worker and, with an `a`
-before its name, in an event loop. Ids cost no request.
+The law: the names first, then the operation. Ids cost no request.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from airflow_provider_cml.api.conversations import finding, waiting
 from airflow_provider_cml.api.conversations.finding import find_job_ids, find_project, is_id
 from airflow_provider_cml.api.environment import as_text
 from airflow_provider_cml.api.job_fields import to_create, to_update
-from airflow_provider_cml.api.v2 import request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,26 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.job_fields import JobFields
     from airflow_provider_cml.api.models import Job, JobRun, Project
     from airflow_provider_cml.api.wire import Exchange
-
-__all__ = [
-    "create_job",
-    "create_job_run",
-    "delete_job",
-    "find_job",
-    "find_job_ids",
-    "find_project",
-    "get_job",
-    "get_job_run",
-    "get_project",
-    "list_job_runs",
-    "list_jobs",
-    "list_projects",
-    "request",
-    "start_job",
-    "stop_job_run",
-    "update_job",
-    "wait_for_job_run",
-]
 
 # ---------------------------------------------------------------- projects
 
@@ -73,21 +51,18 @@ def get_job(project: str, job: str) -> Exchange[Job]:
 
 
 def find_job(project: str, job: str) -> Exchange[Job]:
-    """The one job with this exact name in the project.
-
-    :raises CmlLookupError: none or several; the message lists them.
-    """
+    """The one job with this exact name in the project."""
     return (yield from finding.find_job((yield from _project_id(project)), job, project))
 
 
 def create_job(project: str, fields: JobFields) -> Exchange[Job]:
-    """Make a job, by one POST that is never repeated: a lost answer raises although the job may be there."""
+    """Make a job."""
     body = to_create(fields)
     return (yield from v2.create_job((yield from _project_id(project)), body))
 
 
 def update_job(project: str, job: str, fields: JobFields) -> Exchange[Job]:
-    """Change a job, in what `fields` give, by one PATCH that is never repeated."""
+    """Change a job, in what `fields` give."""
     body = to_update(fields)
     ids = yield from find_job_ids(project, job)
     return (yield from v2.update_job(ids.project_id, ids.job_id, body))
@@ -105,15 +80,7 @@ def delete_job(project: str, job: str) -> Exchange[None]:
 def create_job_run(
     project: str, job: str, environment: Mapping[str, Any] | None = None, arguments: str | None = None
 ) -> Exchange[JobRun]:
-    """Start a run, by one POST that is never repeated, and return it as it then is.
-
-    This is the bare call: a lost answer raises `CmlUnavailableError` although a run may exist. `CmlRunJobOperator`
-    starts exactly once.
-
-    :param environment: variables that override the job's and the project's.
-    :param arguments: one string; the script finds it in JOB_ARGUMENTS.
-    :raises CmlJobBusyError: another run of the job is active. It may also come back as a run that is SKIPPED.
-    """
+    """Start a run, by the bare call."""
     variables = as_text(environment)
     ids = yield from find_job_ids(project, job)
     return (yield from v2.create_job_run(ids.project_id, ids.job_id, environment=variables, arguments=arguments))
@@ -132,10 +99,7 @@ def list_job_runs(project: str, job: str) -> Exchange[list[JobRun]]:
 
 
 def stop_job_run(project: str, job: str, run_id: str) -> Exchange[JobRun]:
-    """Stop a run and look until it is over, two minutes at most. One that is over gets no request.
-
-    :returns: the run as last seen.
-    """
+    """Stop a run and look until it is over; the run as last seen."""
     ids = yield from find_job_ids(project, job)
     return (yield from waiting.stop_and_confirm(ids, run_id))
 
@@ -143,12 +107,7 @@ def stop_job_run(project: str, job: str, run_id: str) -> Exchange[JobRun]:
 def wait_for_job_run(
     project: str, job: str, run_id: str, poll_interval: float = 30.0, timeout: float | None = None
 ) -> Exchange[JobRun]:
-    """Wait until a run is over and return it, whatever its ending.
-
-    :param poll_interval: the longest gap between two looks, seconds.
-    :param timeout: seconds to wait; None is without limit. The run is not stopped.
-    :raises CmlWaitTimeoutError: the time is over, the run is not.
-    """
+    """Wait until a run is over and return it, whatever its ending."""
     ids = yield from find_job_ids(project, job)
     return (yield from waiting.wait_for_job_run(waiting.Wait(ids, run_id, poll_interval, timeout)))
 
@@ -157,12 +116,7 @@ def wait_for_job_run(
 
 
 def start_job(project: str, number: str, environment: Mapping[str, str] | None = None) -> Exchange[str]:
-    """Start a job through API v1, which can do no more; returns the engine id.
-
-    :param project: `owner/slug`, as in the project's address.
-    :param number: the number in the job's address.
-    :param environment: variables that override the job's and the project's.
-    """
+    """Start a job through API v1; returns the engine id."""
     owner, slug = v1.split_project(project)
     return (yield from v1.start_job(owner, slug, number, as_text(environment)))
 
