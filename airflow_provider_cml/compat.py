@@ -93,6 +93,7 @@ __all__ = [
     "count_time_anew",
     "first_poke",
     "is_asset",
+    "is_killed_for_certain",
     "is_mapped",
     "mask_secret",
     "task_state",
@@ -132,6 +133,15 @@ async def aget_connection(conn_id: str) -> Connection:
 
     found: Connection = await sync_to_async(BaseHook.get_connection)(conn_id)
     return found
+
+
+def is_killed_for_certain(ti: Any) -> bool:
+    """Whether Airflow calls a trigger's `on_kill` only where a user has ended the task (3.4+).
+
+    3.3 calls it where a triggerer loses its triggers, too. What 3.4 tells of a state is of the newest iteration of a
+    loop, so there it must not be asked.
+    """
+    return hasattr(ti, "region_id")
 
 
 async def task_state(ti: Any) -> str | None:

@@ -11,11 +11,12 @@ what is not understood is an error, never a success.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cml.api.conversations.finding import JobIds
+from airflow_provider_cml.api.conversations.start import Progress
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome
 from airflow_provider_cml.api.models import JobRun
 from airflow_provider_cml.api.states import JobRunStatus
@@ -48,7 +49,8 @@ class Watched:
     :param losses: answers to starts this try lost.
     :param deadline: seconds since 1970 when this try gives up waiting; None is never.
     :param busy_deadline: the same for waiting until the job is free.
-    :param refusals: starts CML has refused this try.
+    :param refusals: starts CML has rejected this try because the job was busy.
+    :param conflict_since: seconds of this try after which CML first answered a start with an unexplained conflict.
     :param excluded: runs whose end is not this try's result.
     :param waited: seconds this try has taken at least: each process counts its own, on a clock that nobody sets.
     """
@@ -63,6 +65,7 @@ class Watched:
     deadline: float | None = None
     busy_deadline: float | None = None
     refusals: int = 0
+    conflict_since: float | None = None
     excluded: tuple[str, ...] = ()
     waited: float = 0.0
 
@@ -70,6 +73,20 @@ class Watched:
     def free_deadline(self) -> float | None:
         """When a wait for the job to be free has to end: by its own deadline, or because the whole try's is over."""
         return min((moment for moment in (self.busy_deadline, self.deadline) if moment is not None), default=None)
+
+    @property
+    def progress(self) -> Progress:
+        """What the try has been through with its starts."""
+        return Progress(self.losses, self.refusals, self.conflict_since)
+
+    def with_progress(self, progress: Progress) -> Watched:
+        """The same, with what the last flow has added."""
+        return replace(
+            self,
+            losses=progress.losses,
+            refusals=progress.rejections,
+            conflict_since=progress.conflict_since,
+        )
 
     @property
     def ids(self) -> JobIds:

@@ -25,13 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations.watching import Ending
-from airflow_provider_cml.api.errors import (
-    CmlConnectionError,
-    CmlInterruptedError,
-    CmlProtocolError,
-    CmlStartError,
-    CmlUnavailableError,
-)
+from airflow_provider_cml.api.errors import CmlInterruptedError, CmlStartError, CmlUnavailableError
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 
@@ -138,19 +132,15 @@ def failure(outcome: Outcome, watched: Watched) -> CmlTaskError | CmlTaskFailErr
     return with_facts(error, watched, outcome)
 
 
-def failure_of(error: CmlError, *, is_first_try: bool) -> CmlTaskError | CmlTaskFailError:
-    """The error of a task whose conversation with CML failed before there was a run to wait for.
+def failure_of(error: CmlError) -> CmlTaskError | CmlTaskFailError:
+    """The error of a task whose flow failed before there was a run to wait for.
 
-    An address where nothing is, or a login page instead of an API, is a mistake in the connection at the first try.
-    At a later one the address has been good, and an earlier run may be waiting to be found: then Airflow may retry.
+    An outage is never final: a wrong address costs a few cheap retries, an outage that is final costs a night of runs.
     """
     if isinstance(error, CmlStartError):
         return CmlStartFailError(str(error))
     if isinstance(error, CmlUnavailableError):
-        is_mistake = isinstance(error, CmlProtocolError) or (
-            isinstance(error, CmlConnectionError) and error.unreachable
-        )
-        return (CmlRefusedFailError if is_mistake and is_first_try else CmlUnansweredError)(str(error))
+        return CmlUnansweredError(str(error))
     if isinstance(error, CmlInterruptedError):
         return CmlTaskError(str(error))
     return CmlRefusedFailError(str(error))

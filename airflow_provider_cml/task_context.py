@@ -26,15 +26,13 @@ _PROCESS = uuid.uuid4().hex[:8]
 """Tells two processes apart where the dag run's start date does not."""
 
 
-def deployment() -> str:
-    """The name of this Airflow in every key: `[cml] deployment`, else the host of its base URL, else `localhost`."""
-    name = conf.get("cml", "deployment", fallback="") or ""
-    return name.strip() or _base_host()
+def deployment() -> tuple[str, bool]:
+    """The name of this Airflow in every key, and whether it was set.
 
-
-def is_deployment_told() -> bool:
-    """Whether the name tells this Airflow from others: two laptops are both `localhost`."""
-    return bool((conf.get("cml", "deployment", fallback="") or "").strip()) or not _is_local(_base_host())
+    It is `[cml] deployment`, else the host of Airflow's base URL, else `localhost`.
+    """
+    name = (conf.get("cml", "deployment", fallback="") or "").strip()
+    return name or _base_host(), bool(name)
 
 
 def run_key(context: Mapping[str, Any]) -> RunKey:
@@ -45,19 +43,35 @@ def run_key(context: Mapping[str, Any]) -> RunKey:
     """
     ti, dag_run, task = context["ti"], context["dag_run"], context["task"]
     start = dag_run.start_date
+    name, is_configured = deployment()
+    loop_index, region = _iteration(context)
     dates = (getattr(dag_run, "logical_date", None), getattr(dag_run, "run_after", None))
     return RunKey(
-        deployment=deployment(),
+        deployment=name,
+        is_configured=is_configured,
         dag_id=ti.dag_id,
         run_id=ti.run_id,
         task_id=ti.task_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
+        loop_index=loop_index,
+        region=region,
         start=_microseconds(start) if start else 0,
         max_tries=ti.max_tries,
         retries=task.retries or 0,
         try_number=ti.try_number,
         nonce=_PROCESS if start is None or start in dates else "",
+        clear_number=getattr(dag_run, "clear_number", None),
     )
+
+
+def _iteration(context: Mapping[str, Any]) -> tuple[int, str]:
+    """Index and region of the iteration in a looped task group (Airflow 3.4); -1 and "" outside of loops.
+
+    All iterations share every other fact of the task instance, their start date and number of tries among them. The
+    region's id is cut to its random end. Not `ti.region_index`: of a task that is mapped it is the map index.
+    """
+    loop = context.get("loop")
+    return (-1, "") if loop is None else (loop.index, context["ti"].region_id.hex[-12:])
 
 
 def push(context: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -110,8 +124,3 @@ def _microseconds(moment: datetime) -> int:
 def _base_host() -> str:
     parts = urlsplit(airflow_base_url())
     return (parts.netloc + parts.path).strip("/") or "localhost"
-
-
-def _is_local(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    return name in {"localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104 - compared, not bound

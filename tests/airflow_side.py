@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_cml.api import retry
+from airflow_provider_cml.api import retry, v1
 from airflow_provider_cml.api.conversations import history, line, posting, starting, waiting, watching
 from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.hooks.cml import CmlHook
@@ -142,13 +142,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "STOP_PATIENCE", 0.5)
     monkeypatch.setattr(waiting, "POLL_PATIENCE", 0.4)
     monkeypatch.setattr(watching, "POLL_PATIENCE", 0.4)
-    monkeypatch.setattr(history, "FIRST_PATIENCE", 0.2)
-    monkeypatch.setattr(history, "LATER_PATIENCE", 0.2)
+    monkeypatch.setattr(history, "UNREACHABLE_PATIENCE", 0.2)
+    monkeypatch.setattr(history, "OUTAGE_PATIENCE", 0.2)
     monkeypatch.setattr(retry, "FIRST_GAP", 0.01)
     monkeypatch.setattr(starting, "BUSY_GAP", 0.05)
     monkeypatch.setattr(starting, "FORMER_GAP", 0.05)
     monkeypatch.setattr(starting, "SETTLE", 0.1)
     monkeypatch.setattr(posting, "LOSS_GAPS", (0.05,))
+    monkeypatch.setattr(v1, "UNSENT_PATIENCE", 0.2)
     monkeypatch.setattr(posting, "REFUSAL_GAPS", (0.05,))
     monkeypatch.setattr(sharing, "BUSY_GAP", 0.05)
     monkeypatch.setattr(sharing, "POLL_PATIENCE", 0.4)

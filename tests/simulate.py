@@ -4,6 +4,7 @@
     python -m tests.simulate few K            all schedules with at most K departures from the quiet course
     python -m tests.simulate worlds [N]       N schedules in worlds beyond the bounds: what the promise does not cover
     python -m tests.simulate story SEED       what happens in one schedule, line by line
+    python -m tests.simulate focused [N]      N schedules of each search for what one rule is there for
     python -m tests.simulate mutations [N]    each rule taken out in turn: whether the model notices
 
 The law: it ends with 1 if, and only if, an invariant broke where it has to hold.
@@ -16,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING
 
 from tests.api.exactly_once import mutations
@@ -45,6 +46,8 @@ def main(words: list[str]) -> int:
         case ["story", seed]:
             print("\n".join(retell(_departures(int(seed)))))
             return 0
+        case ["focused", *count]:
+            return _focused(*map(int, count))
         case ["mutations", *count]:
             return mutations.main(*map(int, count))
         case _:
@@ -93,6 +96,21 @@ def _compare(count: int = 20_000) -> int:
         print(f"{name:<52} {count:>8}  {dict(sorted(kinds.items())) or 'none'}", flush=True)
         status |= name.startswith("bounded") and bool(kinds)
     return int(status)
+
+
+def _focused(count: int = 20_000) -> int:
+    """How many schedules of each search break something: none has to."""
+    status = 0
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        numbers = range(len(mutations.SEARCHES))
+        for search, broken in zip(mutations.SEARCHES, pool.map(_play_search, numbers, repeat(count)), strict=True):
+            print(f"{search.__name__:<32} {count:>8}  {len(broken)} broke an invariant  {broken[:3]}", flush=True)
+            status |= bool(broken)
+    return status
+
+
+def _play_search(number: int, count: int) -> list[int]:
+    return [seed for seed in range(count) if play(mutations.SEARCHES[number](seed))[1] is not None]
 
 
 def _play_chunk(chunk: tuple[int, int, Options]) -> list[dict[int, int]]:

@@ -152,7 +152,7 @@ def test_xcoms_and_the_button_outlast_a_failure(failed: dict[str, Any], index: s
     assert [xcoms["project_id"], xcoms["job_id"]] == failed["ids"]
     assert xcoms["status"] == "failed"
     assert {"run_key", "created_at", "finished_at"} <= xcoms.keys()
-    assert f";mapped;{index};" in xcoms["run_key"]
+    assert f";task=mapped;map={index};" in xcoms["run_key"]
     assert xcoms["run_url"] == task["link"] == url
 
 

@@ -86,29 +86,24 @@ def test_no_run_is_never_green(ending: Ending) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "first", "later"),
+    ("error", "kind"),
     [
-        (CmlInputError("x"), failures.CmlRefusedFailError, failures.CmlRefusedFailError),
-        (CmlUnauthorizedError(ASKED, Response(401)), failures.CmlRefusedFailError, failures.CmlRefusedFailError),
-        (CmlRunMayExistError("x"), failures.CmlStartFailError, failures.CmlStartFailError),
-        (CmlSupersededError("x"), failures.CmlStartFailError, failures.CmlStartFailError),
-        (CmlServerError(ASKED, Response(503)), failures.CmlUnansweredError, failures.CmlUnansweredError),
-        (CmlConnectionError("x", sent=True), failures.CmlUnansweredError, failures.CmlUnansweredError),
-        (
-            CmlConnectionError("x", sent=False, unreachable=True),
-            failures.CmlRefusedFailError,
-            failures.CmlUnansweredError,
-        ),
-        (CmlProtocolError("x"), failures.CmlRefusedFailError, failures.CmlUnansweredError),
-        (CmlInterruptedError("x"), failures.CmlTaskError, failures.CmlTaskError),
+        (CmlInputError("x"), failures.CmlRefusedFailError),
+        (CmlUnauthorizedError(ASKED, Response(401)), failures.CmlRefusedFailError),
+        (CmlRunMayExistError("x"), failures.CmlStartFailError),
+        (CmlSupersededError("x"), failures.CmlStartFailError),
+        (CmlServerError(ASKED, Response(503)), failures.CmlUnansweredError),
+        (CmlConnectionError("x", sent=True), failures.CmlUnansweredError),
+        (CmlConnectionError("x", sent=False, unreachable=True), failures.CmlUnansweredError),
+        (CmlProtocolError("x"), failures.CmlUnansweredError),
+        (CmlInterruptedError("x"), failures.CmlTaskError),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, CmlError) else "",
 )
-def test_failure_before_there_was_a_run(error: CmlError, first: type[Exception], later: type[Exception]) -> None:
-    """A wrong address is a mistake at the first try only; what CML refuses is one at every try."""
-    assert type(failures.failure_of(error, is_first_try=True)) is first
-    assert type(failures.failure_of(error, is_first_try=False)) is later
-    assert str(failures.failure_of(error, is_first_try=True)) == str(error)
+def test_failure_before_there_was_a_run(error: CmlError, kind: type[Exception]) -> None:
+    """An outage is never final, not even at a first try; what CML refuses, and a start that may have run, is."""
+    assert type(failures.failure_of(error)) is kind
+    assert str(failures.failure_of(error)) == str(error)
 
 
 def below(kind: type) -> set[type]:

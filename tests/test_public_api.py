@@ -50,7 +50,7 @@ CALLS = {
         "looked_at=None, **_unknown"
     ),
     CmlJobFreeTrigger: (
-        "cml_conn_id, watched, poll_interval=30.0, date='', map_index=-1, name='', gap=0.0, **_unknown"
+        "cml_conn_id, watched, poll_interval=30.0, date='', map_index=-1, name='', gap=0.0, only_gap=False, **_unknown"
     ),
     # Stored with every watched asset.
     CmlJobRunEventTrigger: "project, job, statuses=None, cml_conn_id='cml_default', poll_interval=30.0",
@@ -120,6 +120,7 @@ API_ERRORS = {
     "CmlConnectionError": "CmlUnavailableError",
     "CmlServerError": "CmlUnavailableError",
     "CmlProtocolError": "CmlUnavailableError",
+    "CmlResponseTooLargeError": "CmlProtocolError",
     "CmlRefusedError": "CmlError",
     "CmlUnauthorizedError": "CmlRefusedError",
     "CmlForbiddenError": "CmlRefusedError",

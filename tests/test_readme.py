@@ -111,6 +111,8 @@ def test_times_of_a_run() -> None:
 
 # ---------------------------------------------------------------- figures
 
+MARGIN = timedelta(minutes=15)
+
 
 @pytest.mark.parametrize(
     ("where", "words", "figure"),
@@ -118,7 +120,15 @@ def test_times_of_a_run() -> None:
         ("Connect", "gives up after 8 seconds", connection_test.SECONDS == 8),
         ("Run a job", "in a status nobody knows, for half an hour", waiting.UNKNOWN_BOUND == 1800),
         ("Run a job", "could not be asked for ten minutes", waiting.POLL_PATIENCE == 600),
-        ("Run a job", "has never answered a first try, for half a minute", history.FIRST_PATIENCE == 30),
+        ("Run a job", "no workspace at the address for half a minute", history.UNREACHABLE_PATIENCE == 30),
+        ("Run a job", "5xx and timeouts for ten minutes", history.OUTAGE_PATIENCE == 600),
+        ("Run a job", "an active run explains, for ten minutes", posting.CONFLICT_PATIENCE == 600),
+        ("Run a job", "waits 90 seconds before its first start", starting.SETTLE == 90),
+        (
+            "Limits",
+            "a margin of 15 minutes (a day",
+            (history.AGE_MARGIN, history.CLOCK_MARGIN) == (MARGIN, 96 * MARGIN),
+        ),
         ("Run a job", "waits five minutes before a", timedelta(minutes=5) == UNANSWERED_DELAY),
         ("Start a DAG when a run ends", "after ten minutes at the latest", watcher.LONGEST_GAP == 600),
         ("Backfills", "one request in each gap (5 s", starting.BUSY_GAP == 5),

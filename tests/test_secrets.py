@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations import posting
 from airflow_provider_cml.emulator import Life
 from airflow_provider_cml.events import Watched
 from airflow_provider_cml.hooks.cml import CmlHook
@@ -94,6 +95,7 @@ def test_nothing_is_seen(
     make: Make, cml: Emulator, job: Job, monkeypatch: pytest.MonkeyPatch, heap: Heap, trouble: str
 ) -> None:
     """Log, XCom, rendered fields, trigger, event, reprs and errors of every ending hold no secret."""
+    monkeypatch.setattr(posting, "GRACE", 0.3)
     job.life = Life(running=0.15, ending="failed" if trouble == "failure" else "succeeded")
     for operation, kind, settings in TROUBLES[trouble]:
         cml.fault(operation, kind, **settings)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from airflow_provider_cml import task_context
 from airflow_provider_cml.api.errors import CmlInputError
 from airflow_provider_cml.api.run_key import RunKey, same_series
-from airflow_provider_cml.task_context import deployment, is_deployment_told, line_date, run_key, run_variables
+from airflow_provider_cml.task_context import deployment, line_date, run_key, run_variables
 from tests.airflow_side import MOMENT, DagRun, context_of
 
 TASK = SimpleNamespace(task_id="value_at_risk", retries=2, owner="alice", email="alice@example.com")
@@ -25,7 +26,13 @@ def test_key_holds_the_facts_of_the_try() -> None:
     """Every fact is Airflow's own; the start is the dag run's, to the microsecond."""
     found = key_of(map_index=4, try_number=2, max_tries=5)
 
-    assert found.identity[1:] == ("risk", "scheduled__2026-11-21", "value_at_risk", 4)
+    assert (found.dag_id, found.run_id, found.task_id, found.map_index) == (
+        "risk",
+        "scheduled__2026-11-21",
+        "value_at_risk",
+        4,
+    )
+    assert (found.loop_index, found.region) == (-1, "")
     assert (found.max_tries, found.retries, found.try_number) == (5, 2, 2)
     assert datetime.fromtimestamp(found.start / 1e6, UTC) == MOMENT
     assert (found.nonce, found.post) == ("", "")
@@ -54,6 +61,33 @@ def test_retry_is_of_the_series_and_a_clear_is_not() -> None:
     assert not same_series(first, cleared)
 
 
+def test_iterations_of_a_loop_have_keys_of_their_own() -> None:
+    """They differ in index and region alone: a mapped task in a loop has its map index in Airflow's region index."""
+    region = UUID("0198a2c4-7c1e-7d3f-8a6b-1f2e3d4c5b6a")
+
+    def key(index: int, map_index: int, region: UUID) -> RunKey:
+        context = context_of(TASK, map_index=map_index) | {"loop": SimpleNamespace(index=index)}
+        context["ti"].region_id, context["ti"].region_index = region, map_index
+        return run_key(context)
+
+    first = key(0, 4, region)
+
+    assert (first.loop_index, first.region, first.map_index) == (0, "1f2e3d4c5b6a", 4)
+    assert RunKey.parse(str(first)) == first
+    assert first.is_same_try(key(0, 4, region))
+    assert not first.is_same_task(key(1, 4, region))
+    assert not first.is_same_task(key(0, 4, UUID(int=7)))
+    assert not first.is_same_task(key_of(map_index=4))
+
+
+@pytest.mark.parametrize(("dag_run", "number"), [(SimpleNamespace(clear_number=3), 3), (SimpleNamespace(), None)])
+def test_clear_number(dag_run: SimpleNamespace, number: int | None) -> None:
+    """Airflow's count of the dag run's clears is in the key where the worker is given it."""
+    fields = {"run_id": "a", "start_date": MOMENT, "logical_date": None}
+
+    assert run_key(context_of(TASK) | {"dag_run": SimpleNamespace(**fields, **vars(dag_run))}).clear_number == number
+
+
 @pytest.mark.parametrize("date", ["logical_date", "run_after"])
 def test_dags_test_gets_a_nonce(date: str) -> None:
     """Under `dags test` the start is the run's date, which the next test shares; the process tells them apart."""
@@ -79,25 +113,27 @@ def test_dag_run_without_dates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "name", "is_told"),
+    ("settings", "name", "is_configured", "names_one_airflow"),
     [
-        ({"CML__DEPLOYMENT": " production "}, "production", True),
-        ({"CML__DEPLOYMENT": "production", "API__BASE_URL": "https://airflow.example.com"}, "production", True),
-        ({"API__BASE_URL": "https://airflow.example.com/team/"}, "airflow.example.com/team", True),
-        ({"API__BASE_URL": "http://localhost:8080"}, "localhost:8080", False),
-        ({"API__BASE_URL": "http://127.0.0.1:8080/"}, "127.0.0.1:8080", False),
-        ({"API__BASE_URL": "http://[::1]:8080/"}, "[::1]:8080", False),
-        ({"CML__DEPLOYMENT": "", "API__BASE_URL": "http://0.0.0.0"}, "0.0.0.0", False),
+        ({"CML__DEPLOYMENT": " production "}, "production", True, True),
+        ({"CML__DEPLOYMENT": "production", "API__BASE_URL": "https://airflow.example.com"}, "production", True, True),
+        ({"API__BASE_URL": "https://airflow.example.com/team/"}, "airflow.example.com/team", False, True),
+        ({"API__BASE_URL": "http://localhost:8080"}, "localhost:8080", False, False),
+        ({"API__BASE_URL": "http://127.0.0.1:8080/"}, "127.0.0.1:8080", False, False),
+        ({"API__BASE_URL": "http://[::1]:8080/"}, "[::1]:8080", False, False),
+        ({"CML__DEPLOYMENT": "", "API__BASE_URL": "http://0.0.0.0"}, "0.0.0.0", False, False),
     ],
 )
-def test_deployment(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], name: str, is_told: bool) -> None:
+def test_deployment(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], name: str, is_configured: bool, names_one_airflow: bool
+) -> None:
     """The name of this Airflow is configured, or its own address; two laptops called localhost are not told apart."""
     for option, value in settings.items():
         monkeypatch.setenv(f"AIRFLOW__{option}", value)
 
-    assert deployment() == name
-    assert key_of().deployment == name
-    assert is_deployment_told() is is_told
+    assert deployment() == (name, is_configured)
+    assert (key_of().deployment, key_of().is_configured) == (name, is_configured)
+    assert key_of().names_one_airflow is names_one_airflow
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,9 @@ def usage(fields: dict[str, Any]) -> Usage:
     )
 
 
-def page(fields: dict[str, Any], name: str, read: Callable[[dict[str, Any]], T]) -> Page[T]:
+def page(
+    fields: dict[str, Any], name: str, read: Callable[[dict[str, Any]], T], date: datetime | None = None
+) -> Page[T]:
     """A page of the list called `name`. A list that is absent or null is empty: proto3 leaves empty lists out."""
     found = fields.get(name)
     if found is None:
@@ -116,7 +118,7 @@ def page(fields: dict[str, Any], name: str, read: Callable[[dict[str, Any]], T])
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         message = f"CML answered a list whose {name!r} is not a list of objects."
         raise CmlProtocolError(message)
-    return Page(tuple(read(item) for item in found), _text(fields, "next_page_token"))
+    return Page(tuple(read(item) for item in found), _text(fields, "next_page_token"), date)
 
 
 def engine_id(fields: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@
     │   ├── CmlConnectionError          no answer; `sent` tells whether the request may have had an effect
     │   ├── CmlServerError              429 and 5xx
     │   └── CmlProtocolError            an answer that is not CML's: HTML, broken JSON, a redirect
+    │       └── CmlResponseTooLargeError  an answer larger than is read; a list is read again with smaller pages
     ├── CmlRefusedError                 CML said no, and would say so again
     │   ├── CmlUnauthorizedError        401
     │   ├── CmlForbiddenError           403
@@ -90,6 +91,10 @@ class CmlProtocolError(CmlUnavailableError):
     """An answer came that API v2 (or v1) never gives: a login page, a redirect, cut JSON, a missing field."""
 
 
+class CmlResponseTooLargeError(CmlProtocolError):
+    """The answer is larger than is read. Asking again for the same gets the same."""
+
+
 class CmlRefusedError(CmlError):
     """CML understood and said no. Sending the same again gets the same answer."""
 
@@ -105,15 +110,21 @@ class CmlRefusedError(CmlError):
 
     @property
     def is_busy(self) -> bool:
-        """In answer to a start: the job takes none now.
+        """In answer to a start: CML says that another run of the job is active, or that there is no capacity.
 
         Seen in life: 400 with gRPC code 9 and "already active", and 409 "out of quota"; 412 is what older gateways make
-        of code 9. What v1 answers is not documented; it is taken to say the same.
+        of code 9.
         """
-        if self.status in {409, 412}:
-            return True
-        is_told = self.grpc_code == GRPC_FAILED_PRECONDITION or "already active" in self.said
-        return self.status == 400 and is_told
+        said = self.said.casefold()
+        is_out_of_quota = self.status == 409 and "quota" in said
+        return is_out_of_quota or (self.status in {400, 409, 412} and "already active" in said)
+
+    @property
+    def is_conflict(self) -> bool:
+        """In answer to a start: the state of something forbids it, perhaps an active run; the text does not say so."""
+        return not self.is_busy and (
+            self.status in {409, 412} or (self.status == 400 and self.grpc_code == GRPC_FAILED_PRECONDITION)
+        )
 
 
 class CmlUnauthorizedError(CmlRefusedError):
@@ -191,6 +202,11 @@ def refusal(request: Request, response: Response) -> CmlError:
             f"key travels elsewhere; use the final https:// address of the workspace as the connection's Host. "
             f"A redirect to a login page means that the key was not accepted."
         )
+    if _is_foreign(response):
+        return CmlProtocolError(
+            f"{_asked(request)} was answered {response.status}{quote(request, response)}, and not by CML, whose errors "
+            f"are JSON. A gateway may have answered while the workspace is away; else check the connection's Host."
+        )
     kinds: dict[int, type[CmlRefusedError]] = {401: CmlUnauthorizedError, 403: CmlForbiddenError, 404: CmlNotFoundError}
     return kinds.get(response.status, CmlRefusedError)(request, response)
 
@@ -219,12 +235,19 @@ def retry_after(response: Response) -> float | None:
         return min(float(word), RETRY_AFTER_CAP)
     try:
         then = parsedate_to_datetime(word)
-        sent = response.headers.get("date")
-        today = parsedate_to_datetime(sent) if sent else datetime.now(UTC)
-        seconds = (then - today).total_seconds()
+        seconds = (then - (answered_at(response) or datetime.now(UTC))).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return None
     return min(seconds, RETRY_AFTER_CAP) if seconds >= 0 else None
+
+
+def answered_at(response: Response) -> datetime | None:
+    """The server's clock when it answered, from the Date header; None where there is none that can be read."""
+    try:
+        date = parsedate_to_datetime(response.headers.get("date", ""))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def quote(request: Request, response: Response) -> str:
@@ -266,10 +289,30 @@ def _said(response: Response) -> str:
                 return text
         return ""
     text = response.body[:20_000].decode("utf-8", "replace")
-    if "html" in response.headers.get("content-type", "") or "<html" in text[:1000].casefold():
+    if _is_html(response):
         title = re.search(r"<title[^>]*>([^<]*)</title>", text, re.IGNORECASE)
         return title.group(1) if title else ""
     return "" if "environment" in text.casefold() else text
+
+
+def _is_foreign(response: Response) -> bool:
+    """Whether an error is not CML's, whose errors are JSON: an ingress answers 404 in HTML while a workspace restarts.
+
+    401 is CML's with any body, because a key that was revoked must not be asked with for hours. A request that is too
+    large is refused by whatever stands before CML, and would be again.
+    """
+    if response.status in {401, 413, 414, 431}:
+        return False
+    return _is_html(response) or (response.status in {403, 404} and not _is_cml_error(response))
+
+
+def _is_html(response: Response) -> bool:
+    return "html" in response.headers.get("content-type", "") or b"<html" in response.body[:1000].lower()
+
+
+def _is_cml_error(response: Response) -> bool:
+    document = _loads(response.body)
+    return isinstance(document, dict) and any(name in document for name in ("message", "error", "code"))
 
 
 def _grpc_code(response: Response) -> int | None:

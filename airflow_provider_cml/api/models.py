@@ -96,7 +96,8 @@ class KeyOwner:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list. An empty `next_page_token` means the last one."""
+    """One page of a list. An empty `next_page_token` means the last one; `date` is CML's clock when it answered."""
 
     items: tuple[T, ...]
     next_page_token: str = ""
+    date: datetime | None = None

@@ -15,8 +15,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_cml.api.errors import CmlUnavailableError, refusal
-from airflow_provider_cml.api.wire import ask, now, pause
+from airflow_provider_cml.api.errors import (
+    CmlConnectionError,
+    CmlProtocolError,
+    CmlResponseTooLargeError,
+    CmlUnavailableError,
+    refusal,
+)
+from airflow_provider_cml.api.wire import ask, note, now, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +66,20 @@ def _once(request: Request, read: Callable[[Request, Response], T]) -> Exchange[
 
 
 def _repeatable(request: Request, error: BaseException) -> bool:
-    return request.patience > 0 and isinstance(error, CmlUnavailableError) and (request.idempotent or not error.sent)
+    if not isinstance(error, CmlUnavailableError) or isinstance(error, CmlResponseTooLargeError):
+        return False
+    return _patience(request, error) > 0 and (request.idempotent or not error.sent)
+
+
+def _patience(request: Request, error: BaseException | None) -> float:
+    """Seconds of failures like this one that the request survives. No CML at the address may be a wrong address."""
+    if request.unreachable_patience is not None and _is_no_cml(error):
+        return request.unreachable_patience
+    return request.patience
+
+
+def _is_no_cml(error: BaseException | None) -> bool:
+    return isinstance(error, CmlProtocolError) or (isinstance(error, CmlConnectionError) and error.unreachable)
 
 
 def _again(
@@ -72,19 +91,33 @@ def _again(
     import tenacity  # noqa: PLC0415 - not needed until something fails
 
     began = moment = yield from now()
+    unreachable_since = began if _is_no_cml(failure) else None
     throttled = 0.0
+    patience = _patience(request, failure)
+    yield from note(f"CML could not be asked, which is tried again for {patience:g} s. {failure}", warning=True)
+
+    def seconds_left(state: RetryCallState) -> float:
+        """What is left of the patience for failures like the last one; CML's own gaps are not charged to it."""
+        patience = _patience(request, state.outcome.exception() if state.outcome else None)
+        since = began if unreachable_since is None or patience == request.patience else unreachable_since
+        return patience - (moment - since - throttled)
+
+    def gap(state: RetryCallState) -> float:
+        """The last attempt is made when the patience is over, and not before."""
+        ordered, left = _ordered_gap(state), seconds_left(state)
+        return _gap(state) if ordered or left <= 0 else min(_gap(state), left)
 
     def is_enough(state: RetryCallState) -> bool:
-        gap, ordered = state.upcoming_sleep, _ordered_gap(state)
-        if give_up_at is not None and moment + gap > give_up_at:
+        upcoming, ordered = state.upcoming_sleep, _ordered_gap(state)
+        if give_up_at is not None and moment + upcoming > give_up_at:
             return True
         if throttled + ordered > THROTTLE_BUDGET * request.patience:
             return True
-        return moment - began - throttled + gap - ordered > request.patience
+        return upcoming - ordered > seconds_left(state)
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: _repeatable(request, error)),
-        wait=_gap,
+        wait=gap,
         stop=is_enough,
         reraise=True,
     )
@@ -99,6 +132,7 @@ def _again(
             yield from pause(step)
             continue
         if not isinstance(step, tenacity.DoAttempt):
+            yield from note(f"CML answers again after {moment - began:.0f} s.")
             return step  # type: ignore[no-any-return]  # what set_result was given
         try:
             value = yield from _once(request, read)
@@ -107,6 +141,8 @@ def _again(
         else:
             state.set_result(value)
         moment = yield from now()
+        is_unreachable = state.outcome is not None and _is_no_cml(state.outcome.exception())
+        unreachable_since = (unreachable_since or moment) if is_unreachable else None
 
 
 def _ordered_gap(state: RetryCallState) -> float:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from airflow_provider_cml.api.alarm import Alarm, Limits
-from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError, CmlProtocolError
+from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError, CmlResponseTooLargeError
 from airflow_provider_cml.api.network import connection_error, proxy_url
 from airflow_provider_cml.api.sessions import as_it_comes, async_failures, headers, open_async_session, open_session
 from airflow_provider_cml.api.wire import Now, Pause, Request, Response
@@ -281,6 +281,6 @@ def _response(endpoint: Endpoint, status: int, headers: Iterable[tuple[str, str]
 def _check_size(body: bytearray, request: Request) -> None:
     if len(body) > BODY_LIMIT:
         message = (
-            f"{request.method} {request.path}: the answer is larger than {BODY_LIMIT >> 20} MiB, which CML's never is."
+            f"{request.method} {request.path}: the answer is larger than {BODY_LIMIT >> 20} MiB, more than is read."
         )
-        raise CmlProtocolError(message)
+        raise CmlResponseTooLargeError(message)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from airflow_provider_cml.api.wire import Exchange
 
 
+UNSENT_PATIENCE = 600.0
+"""Seconds for which a start is repeated that cannot have left this machine."""
+
+
 def split_project(project: str) -> tuple[str, str]:
     """Owner and slug out of `owner/slug`, the only way v1 knows a project.
 
@@ -41,11 +45,12 @@ def start_job(owner: str, slug: str, number: str, environment: Mapping[str, str]
     :param environment: variables that override the job's and the project's.
 
     The same body with a JSON content type is sent even if there is nothing to say: v1 demands the header (Jobs API).
-    Not repeated once it has left: a second POST is a second run.
+    Not repeated once it has left: a second POST is a second run. One that cannot leave is repeated for ten minutes,
+    because a later try may not start the job any more.
     """
     path = (
         f"/api/v1/projects/{segment(owner, 'project')}/{segment(slug, 'project')}/jobs/{segment(number, 'job')}/start"
     )
     body = {"environment": dict(environment)} if environment else {}
-    request = Request("POST", path, Scheme.BASIC, json=body, idempotent=False)
+    request = Request("POST", path, Scheme.BASIC, json=body, idempotent=False, patience=UNSENT_PATIENCE)
     return (yield from answered(request, lambda req, res: decoding.engine_id(decoding.document(req, res))))

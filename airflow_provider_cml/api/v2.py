@@ -19,6 +19,7 @@ from airflow_provider_cml.api.errors import (
     CmlInputError,
     CmlJobBusyError,
     CmlRefusedError,
+    answered_at,
     refusal,
 )
 from airflow_provider_cml.api.retry import answered
@@ -43,10 +44,13 @@ def list_projects(
     page_size: int = PAGE_SIZE,
     page_token: str = "",
     include_public_projects: bool = False,
+    patience: float = 30.0,
+    unreachable_patience: float | None = None,
 ) -> Exchange[Page[Project]]:
     """One page of the projects the key's user can see; public ones of others only if asked for."""
     query = [("include_public_projects", "true")] if include_public_projects else []
     request = _list(f"{API}/projects", search_filter, sort, page_size, page_token, query)
+    request = replace(request, patience=patience, unreachable_patience=unreachable_patience)
     return (yield from answered(request, lambda q, r: decoding.page(_doc(q, r), "projects", decoding.project)))
 
 
@@ -65,9 +69,12 @@ def list_jobs(
     sort: str | None = None,
     page_size: int = PAGE_SIZE,
     page_token: str = "",
+    patience: float = 30.0,
+    unreachable_patience: float | None = None,
 ) -> Exchange[Page[Job]]:
     """One page of a project's jobs."""
     request = _list(_jobs(project_id), search_filter, sort, page_size, page_token)
+    request = replace(request, patience=patience, unreachable_patience=unreachable_patience)
     return (yield from answered(request, lambda q, r: decoding.page(_doc(q, r), "jobs", decoding.job)))
 
 
@@ -108,12 +115,22 @@ def list_job_runs(
     page_size: int = PAGE_SIZE,
     page_token: str = "",
     patience: float = 30.0,
+    unreachable_patience: float | None = None,
     read_timeout: float | None = None,
 ) -> Exchange[Page[JobRun]]:
     """One page of a job's runs, newest first unless `sort` says otherwise; without sort CML promises no order."""
     request = _list(f"{_job(project_id, job_id)}/runs", search_filter, sort, page_size, page_token)
-    request = replace(request, patience=patience, read_timeout=read_timeout)
-    return (yield from answered(request, lambda q, r: decoding.page(_doc(q, r), "job_runs", decoding.job_run)))
+    request = replace(
+        request,
+        patience=patience,
+        unreachable_patience=unreachable_patience,
+        read_timeout=read_timeout,
+    )
+    return (
+        yield from answered(
+            request, lambda q, r: decoding.page(_doc(q, r), "job_runs", decoding.job_run, answered_at(r))
+        )
+    )
 
 
 def create_job_run(
@@ -127,9 +144,8 @@ def create_job_run(
 
     :param environment: variables that override the job's and the project's; strings only, CML rejects numbers.
     :param arguments: one string; the script finds it in JOB_ARGUMENTS.
-    :raises CmlJobBusyError: another run is active, or there is no capacity. Seen in life: 400 with gRPC code 9, and
-        409 "out of quota"; 412 is what older gateways make of code 9. The fourth face is a run that comes back
-        SKIPPED, with 200.
+    :raises CmlJobBusyError: another run is active, or there is no capacity, as CML's text says. Seen in life: 400 with
+        gRPC code 9 and "already active", and 409 "out of quota"; or a run comes back SKIPPED, with 200.
     """
     body: dict[str, object] = {"project_id": project_id, "job_id": job_id}
     if environment:

@@ -42,7 +42,8 @@ class Request:
     """One HTTP request, without host and credential: those belong to the endpoint.
 
     `idempotent` is a fact about the request: whether sending it twice may do twice what it does once.
-    `patience` is how long, in seconds, failures to get an answer are met by asking again (`retry`). `read_timeout`
+    `patience` is how long, in seconds, failures to get an answer are met by asking again (`retry`);
+    `unreachable_patience` the same where no workspace is found at the address, None for no difference. `read_timeout`
     overrides the endpoint's, in seconds. The body is kept out of `repr`: it carries environment values.
     """
 
@@ -53,6 +54,7 @@ class Request:
     json: Mapping[str, object] | None = field(default=None, repr=False)
     idempotent: bool = True
     patience: float = 30.0
+    unreachable_patience: float | None = None
     read_timeout: float | None = None
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations import finding, starting, starting_v1, usage, waiting, watching
+from airflow_provider_cml.api.conversations import finding, history, starting, starting_v1, usage, waiting, watching
 from airflow_provider_cml.api.errors import CmlError
 from airflow_provider_cml.api.transports import Transport
 from airflow_provider_cml.hooks.cml import CmlHook
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.conversations.finding import JobIds
-    from airflow_provider_cml.api.conversations.start import Busy, Start, Started
+    from airflow_provider_cml.api.conversations.start import Busy, Postponed, Start, Started
     from airflow_provider_cml.api.conversations.starting_v1 import LegacyStart
     from airflow_provider_cml.api.conversations.watching import Outcome, Pace, Target
     from airflow_provider_cml.api.models import JobRun, Usage
@@ -29,7 +29,11 @@ KILL_SECONDS = 3.0
 class CmlTaskHook(CmlHook):
     """What `CmlRunJobOperator` and `CmlJobRunSensor` ask of a workspace, beside what anybody may."""
 
-    def start_job_run_once(self, start: Start) -> Started | Busy:
+    def find_task_job(self, project: str, job: str) -> JobIds:
+        """The ids of a task's job. An outage is survived as long as by what comes after."""
+        return self._perform(finding.find_job_ids(project, job, history.OUTAGE_PATIENCE, history.UNREACHABLE_PATIENCE))
+
+    def start_job_run_once(self, start: Start) -> Started | Busy | Postponed:
         """Start a run exactly once; see `airflow_provider_cml.api.conversations.starting`."""
         return self._perform(starting.start_exactly_once(start))
 

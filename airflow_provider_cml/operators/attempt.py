@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml import events
-from airflow_provider_cml.api.conversations.start import Busy, Contact, Origin, Start
+from airflow_provider_cml.api.conversations.start import Busy, Origin, Postponed, Start
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target
 from airflow_provider_cml.api.errors import CmlError, CmlInterruptedError
 from airflow_provider_cml.api.run_key import RunKey
@@ -19,12 +19,12 @@ from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowTaskTimeout
 from airflow_provider_cml.failures import failure, failure_of, with_facts
 from airflow_provider_cml.links.cml import RUN_URL
-from airflow_provider_cml.operators.busy import stay_away
+from airflow_provider_cml.operators.busy import fail_busy, postpone
 from airflow_provider_cml.operators.deadline import end_run, out_of_time
 from airflow_provider_cml.operators.variables import given_variables
 from airflow_provider_cml.outlets import run_facts, tell_outlets
 from airflow_provider_cml.reasons import explained
-from airflow_provider_cml.task_context import is_deployment_told, push, run_key
+from airflow_provider_cml.task_context import push, run_key
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class JobRunAttempt:
         self.hook = hook
         self.watched = watched
         self.key = run_key(context)
-        # Whoever knows its job before it has asked was woken, and had asked before it slept.
-        self.contact = Contact(is_made=bool(watched.project_id))
+        # A resumed task knows its job already, so CML has answered this try before.
+        self.has_connected = bool(watched.project_id)
         self.seen: JobRun | None = None
         self._sent: list[RunKey] = []
         self._refusal = ""
@@ -77,7 +77,7 @@ class JobRunAttempt:
                 if self._is_over(self._wait(started)):
                     return self.watched.run_id
         except CmlInterruptedError as error:
-            raise with_facts(failure_of(error, is_first_try=False), self.watched) from error
+            raise with_facts(failure_of(error), self.watched) from error
         except AirflowTaskTimeout as error:
             return out_of_time(self, error)
 
@@ -95,7 +95,7 @@ class JobRunAttempt:
         try:
             variables = given_variables(self.task, self.context)
         except CmlError as error:
-            raise with_facts(failure_of(error, is_first_try=False), self.watched) from error
+            raise with_facts(failure_of(error), self.watched) from error
         return self.run(variables)
 
     def kill(self) -> None:
@@ -124,34 +124,36 @@ class JobRunAttempt:
 
     def _start(self, variables: dict[str, str]) -> Started:
         task, watched = self.task, self.watched
-        waits = task.on_busy == "wait"
         start = Start(
             watched.ids,
             self.key,
             environment=variables,
             arguments=task.arguments,
             durable=task.durable,
-            # Two laptops are both called localhost: they must not stop each other's runs.
-            stop_former=task.cancel_on_kill and is_deployment_told(),
-            wait_when_busy=waits,
-            wait_elsewhere=waits and task.deferrable,
-            refusals=watched.refusals,
-            refusal=self._refusal,
+            stop_former=task.cancel_on_kill,
+            wait_when_busy=task.on_busy == "wait",
+            can_defer=task.deferrable,
+            progress=watched.progress,
+            rejection=self._refusal,
             busy_timeout=events.seconds_to(watched.free_deadline),
             poll_interval=task.poll_interval,
             waited=self.waited,
+            dag_run_age=None if self.key.nonce else time.time() - self.key.start / 1_000_000,
             excluded=frozenset(watched.excluded),
-            contact=self.contact,
+            has_connected=self.has_connected,
         )
         self._sent, self._refusal = start.sent, ""
         try:
             result = self.hook.start_job_run_once(start)
         except CmlError as error:
-            is_first_try = self.key.try_number <= 1 and not self.contact.is_made
-            raise with_facts(failure_of(error, is_first_try=is_first_try), watched) from error
+            raise with_facts(failure_of(error), watched) from error
+        self.has_connected = True
+        if isinstance(result, Postponed):
+            self._end_if_killed()
+            postpone(self, result)
         if isinstance(result, Busy):
             self._end_if_killed()
-            stay_away(self, result)
+            fail_busy(self, result)
         return result
 
     def _announce(self, started: Started) -> None:

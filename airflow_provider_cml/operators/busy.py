@@ -1,6 +1,6 @@
-"""What a task does while its job is busy: stand in line in the triggerer, or end as its author said.
+"""What a task does while it cannot start its run: wait in the triggerer, or end as `on_busy` says.
 
-The law: a job that was busy for too long is an ending of its own; no run is started, stopped or adopted here.
+A job that was busy for too long is an ending of its own; no run is started, stopped or adopted here.
 """
 
 from __future__ import annotations
@@ -15,32 +15,44 @@ from airflow_provider_cml.task_context import line_date
 from airflow_provider_cml.triggers.cml import CmlJobFreeTrigger
 
 if TYPE_CHECKING:
-    from airflow_provider_cml.api.conversations.start import Busy
+    from airflow_provider_cml.api.conversations.start import Busy, Postponed
     from airflow_provider_cml.events import Watched
     from airflow_provider_cml.failures import CmlTaskError, CmlTaskFailError
     from airflow_provider_cml.operators.attempt import JobRunAttempt
 
 
-def stay_away(attempt: JobRunAttempt, busy: Busy) -> NoReturn:
-    """The job takes no start now: go to sleep until it may, or end the task."""
+def postpone(attempt: JobRunAttempt, postponed: Postponed) -> NoReturn:
+    """Wait in the triggerer: in line for the job, or for time to pass."""
+    task = attempt.task
+    watched = attempt.watched.with_progress(postponed.progress)
+    deadline = watched.free_deadline if postponed.for_job else watched.deadline
+    left = events.seconds_to(deadline)
+    if left == 0:
+        raise too_long_busy(watched, f"Job {task.job} of project {task.project}: {postponed.reason}.")
+    if postponed.for_job:
+        task.log.info("Waiting in the triggerer until the job is free: %s.", postponed.reason)
+    else:
+        task.log.info("Waiting in the triggerer for %.0f s: %s.", postponed.seconds, postponed.reason)
+    ti = attempt.context["ti"]
+    task.defer(
+        trigger=CmlJobFreeTrigger(
+            task.cml_conn_id,
+            replace(watched, waited=attempt.waited).to_json(),
+            task.poll_interval,
+            date=line_date(attempt.context),
+            map_index=attempt.key.map_index,
+            name=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{attempt.key.loop_index}{attempt.key.region}",
+            gap=postponed.seconds,
+            only_gap=not postponed.for_job,
+        ),
+        method_name="execute_when_free",
+        timeout=events.backstop(left),
+    )
+
+
+def fail_busy(attempt: JobRunAttempt, busy: Busy) -> NoReturn:
+    """End the task because its job takes no start now."""
     task, watched = attempt.task, attempt.watched
-    left = events.seconds_to(watched.free_deadline)
-    if task.deferrable and task.on_busy == "wait" and left != 0:
-        task.log.info("Waiting in the triggerer: %s.", busy.reason)
-        ti = attempt.context["ti"]
-        task.defer(
-            trigger=CmlJobFreeTrigger(
-                task.cml_conn_id,
-                replace(watched, refusals=busy.refusals, waited=attempt.waited).to_json(),
-                task.poll_interval,
-                date=line_date(attempt.context),
-                map_index=attempt.key.map_index,
-                name=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}",
-                gap=busy.gap,
-            ),
-            method_name="execute_when_free",
-            timeout=events.backstop(left),
-        )
     message = f"Job {task.job} of project {task.project} is busy: {busy.reason}."
     if task.on_busy == "skip":
         raise AirflowSkipException(message)

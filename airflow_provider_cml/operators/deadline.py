@@ -39,7 +39,7 @@ def end_run(attempt: JobRunAttempt, run: JobRun | None, when: str) -> tuple[JobR
         run = run or hook.get_job_run(watched.project_id, watched.job_id, watched.run_id)
         after = hook.stop_and_confirm(watched.ids, watched.run_id)
     except CmlInterruptedError as error:
-        raise with_facts(failure_of(error, is_first_try=False), watched, Outcome(Ending.TIMED_OUT, run)) from error
+        raise with_facts(failure_of(error), watched, Outcome(Ending.TIMED_OUT, run)) from error
     except Exception as error:  # noqa: BLE001 - Airflow's too: in a task that was woken the connection may be gone
         why = f" {error}"
     came = _what_came(after) + why

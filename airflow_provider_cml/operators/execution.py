@@ -61,11 +61,11 @@ def begin(task: CmlRunJobOperator, context: Context) -> str:
         task.attempt = JobRunAttempt(task, context, hook, watched)
         if hook.is_v1:
             return _start_v1(task, context, hook, key, variables)
-        ids = hook.find_job_ids(str(task.project), str(task.job))
+        ids = hook.find_task_job(str(task.project), str(task.job))
     except CmlError as error:
-        raise failure_of(error, is_first_try=key.try_number <= 1) from error
+        raise failure_of(error) from error
     task.attempt.watched = replace(watched, project_id=ids.project_id, job_id=ids.job_id)
-    task.attempt.contact.is_made = ids != JobIds(str(task.project), str(task.job))  # ids cost no request
+    task.attempt.has_connected = ids != JobIds(str(task.project), str(task.job))  # ids cost no request
     return task.attempt.run(variables)
 
 

@@ -108,10 +108,9 @@ class JobRunWatch:
             outcome = outcome_of(error)
             raise self._time_over() if outcome.ending is Ending.TIMED_OUT else self._error(outcome) from error
         except CmlError as error:
-            is_first = self._is_first(context)
-            if isinstance(error, CmlUnavailableError) and not is_first and self._left(context) <= 0:
+            if isinstance(error, CmlUnavailableError) and self._left(context) <= 0:
                 raise self._time_over(message=str(error)) from error
-            raise failure_of(error, is_first_try=is_first) from error
+            raise failure_of(error) from error
         self._say(f"There is not {self._find_target()} yet." if run is None else f"Run {run.id} is {run.word}.")
         return run
 
@@ -138,11 +137,6 @@ class JobRunWatch:
         if text != self._said:
             self.task.log.info(text)
             self._said = text
-
-    def _is_first(self, context: Context) -> bool:
-        """Whether the connection has never been seen to work: nothing it answered is known, here or in other looks."""
-        is_looked = bool(self._said) or (self.task.reschedule and first_poke(context) is not None)
-        return context["ti"].try_number <= 1 and not is_looked
 
     def _left(self, context: Context) -> float:
         """Seconds until Airflow's own clock calls the sensor's time over."""

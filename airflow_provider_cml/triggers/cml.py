@@ -16,7 +16,7 @@ from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations import line
 from airflow_provider_cml.api.conversations.waiting import gap_in_midst, stop_if_active
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome, Pace, Target, follow
-from airflow_provider_cml.compat import task_state
+from airflow_provider_cml.compat import is_killed_for_certain, task_state
 from airflow_provider_cml.triggers import sharing
 from airflow_provider_cml.triggers.one_event import OneEventTrigger
 
@@ -109,7 +109,9 @@ class CmlJobRunTrigger(OneEventTrigger):
             self.log.warning("Run %s may still be active in CML: %s", self.watched.get("run_id"), why)
 
     async def _stop(self) -> None:
-        state = await task_state(self.task_instance)
+        state = None
+        if not is_killed_for_certain(self.task_instance):
+            state = await task_state(self.task_instance)
         if state in _LIVING:
             self.log.info("The task is %s: this triggerer has lost it, nobody has killed it.", state)
             return
@@ -140,7 +142,8 @@ class CmlJobFreeTrigger(OneEventTrigger):
     :param date: the date of the dag run, in ISO 8601; the earlier goes first.
     :param map_index: of the task; the lower goes first.
     :param name: tells this task from all others of that date and map index.
-    :param gap: seconds to stay away first, after a refusal that no run explains.
+    :param gap: seconds to stay away first, after a rejection that no run explains.
+    :param only_gap: wait for that time and no longer, whether the job is free or not.
     """
 
     def __init__(
@@ -152,6 +155,7 @@ class CmlJobFreeTrigger(OneEventTrigger):
         map_index: int = -1,
         name: str = "",
         gap: float = 0.0,
+        only_gap: bool = False,
         **_unknown: Any,
     ) -> None:
         super().__init__(cml_conn_id, watched, poll_interval)
@@ -159,15 +163,27 @@ class CmlJobFreeTrigger(OneEventTrigger):
         self.map_index = map_index
         self.name = name
         self.gap = gap
+        self.only_gap = only_gap
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for Airflow's database."""
         return (
             "airflow_provider_cml.triggers.cml.CmlJobFreeTrigger",
-            {**self._arguments(), "date": self.date, "map_index": self.map_index, "name": self.name, "gap": self.gap},
+            {
+                **self._arguments(),
+                "date": self.date,
+                "map_index": self.map_index,
+                "name": self.name,
+                "gap": self.gap,
+                "only_gap": self.only_gap,
+            },
         )
 
     async def _wait(self, watched: events.Watched) -> Outcome:
+        if self.only_gap:
+            left = events.seconds_to(watched.deadline)
+            await asyncio.sleep(self.gap if left is None else min(self.gap, left))
+            return Outcome(Ending.FREE)
         moment = asyncio.get_running_loop().time()
         place = line.Place(self.date, self.map_index, self.name, moment + max(self.gap, line.QUIET))
         patience = events.seconds_to(watched.free_deadline)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations.finding import DEEPEST, Listing, read_list
 from airflow_provider_cml.api.conversations.line import Line
 from airflow_provider_cml.api.conversations.starting import BUSY_GAP
 from airflow_provider_cml.api.conversations.waiting import AGE_SHARE, POLL_PATIENCE
@@ -240,12 +241,9 @@ class _Queue:
             async with self._shared.transport(self._endpoint) as transport:
                 while True:
                     await asyncio.sleep(self._gap())
-                    exchange = v2.list_job_runs(
-                        self._ids.project_id, self._ids.job_id, page_size=NEWEST, patience=POLL_PATIENCE
-                    )
-                    page = await transport.perform(exchange, tell)
-                    self._see(page.items)
-                    place = self._line.let_go(page.items, asyncio.get_running_loop().time())
+                    listing = await transport.perform(self._list_newest(), tell)
+                    self._see(listing.items)
+                    place = self._line.let_go(listing.items, asyncio.get_running_loop().time())
                     if place is not None and not self._turns[place].done():
                         self._turns[place].set_result(None)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody must wait for a look that never comes
@@ -253,7 +251,17 @@ class _Queue:
                 if not turn.done():
                     turn.set_exception(error)
 
-    def _see(self, runs: tuple[JobRun, ...]) -> None:
+    def _list_newest(self) -> Exchange[Listing[JobRun]]:
+        """The newest runs, down to one that was executed at least: an active one is the newest of those."""
+        return read_list(
+            lambda token, size: v2.list_job_runs(
+                self._ids.project_id, self._ids.job_id, page_size=size, page_token=token, patience=POLL_PATIENCE
+            ),
+            lambda runs: len(runs) >= DEEPEST or any(run.status.is_executed for run in runs),
+            NEWEST,
+        )
+
+    def _see(self, runs: list[JobRun]) -> None:
         active = next((run for run in runs if run.is_active), None)
         if active is not None and (self._occupant is None or active.id != self._occupant.id):
             self._occupied_since = asyncio.get_running_loop().time()

@@ -213,4 +213,6 @@ class Watcher:
             self._complaint = text
 
     def _tell(self, note: Note) -> None:
-        self._log.log(logging.WARNING if note.warning else logging.INFO, "%s", note.text)
+        # Of an outage that goes on, each look would say the same once more.
+        level = logging.DEBUG if self._failures else logging.WARNING if note.warning else logging.INFO
+        self._log.log(level, "%s", note.text)

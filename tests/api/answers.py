@@ -18,7 +18,10 @@ from tests.api.playing import Outcome
 MEBIBYTE = 1024 * 1024
 JOB_ID = "j8b1-m4p2-x0q7-w3ne"
 PROJECT_ID = "k9yi-cww6-iw3w-buq0"
-KEY = "v1;test;risk;scheduled__1;report;-1;start=1763712000000000;max_tries=2;retries=2;try=2;post=1abcd"
+KEY = (
+    "v2;deployment=test;configured=no;dag=risk;run=scheduled__1;task=report;map=-1;loop=-1;region=;"
+    "start=1763712000000000;nonce=;clear=;max_tries=2;retries=2;try=2;post=1abcd"
+)
 
 FIELDS = [
     *("id", "name", "slug", "owner", "username", "created_at", "project", "public_identifier", "script", "parent_id"),
@@ -30,7 +33,15 @@ WORDS = [
     *("ENGINE_SCHEDULING", "ENGINE_STARTING", "ENGINE_RUNNING", "ENGINE_STOPPING", "ENGINE_STOPPED", "ENGINE_FAILED"),
     *("ENGINE_SUCCEEDED", "ENGINE_TIMEDOUT", "ENGINE_SKIPPED", "ENGINE_UNKNOWN", "UNKNOWN", "succeeded", ""),
 ]
-KEYS = [KEY, KEY.replace("try=2", "try=1"), KEY.replace("try=2", "try=9"), KEY[:40], "x", "v1;;;;;x;;;;;"]
+KEYS = [
+    KEY,
+    KEY.replace("try=2", "try=1"),
+    KEY.replace("try=2", "try=9"),
+    KEY[:40],
+    "x",
+    "v2;;;;;x;;;;;",
+    "v3" + KEY[2:],
+]
 ODD_TEXTS = ["\ud800", "a\x00b", "..", ".", "a/../b", "\u202e", "ü" * 50, "x" * 70_000, "\ud83d", "%2e%2e", "\r\nA: b"]
 TIMES = [
     *("2026-10-03T08:07:48.123456789Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "24:00", "-1"),

@@ -9,6 +9,7 @@ import itertools
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from types import ModuleType
@@ -47,14 +48,21 @@ if TYPE_CHECKING:
     from tests.api.conftest import Driver
 
 IDS = JobIds(PROJECT_ID, JOB_ID)
-OURS = RunKey.parse(KEY)
-assert OURS is not None
+
+
+def _key() -> RunKey:
+    key = RunKey.parse(KEY)
+    assert key is not None
+    return key
+
+
+OURS = _key()
 NAMES = ("alice/risk-analysis", "nightly")
 SINCE = datetime(2026, 10, 1, tzinfo=UTC)
 PACE = Pace(timeout=900.0)
 
 EXCHANGES: dict[str, Callable[[], Exchange[Any]]] = {
-    "v1.start_job": lambda: v1.start_job(*NAMES[0].split("/"), "208", {"A": "b"}),
+    "v1.start_job": lambda: v1.start_job("alice", "risk-analysis", "208", {"A": "b"}),
     "v2.list_projects": v2.list_projects,
     "v2.get_project": lambda: v2.get_project(PROJECT_ID),
     "v2.list_jobs": lambda: v2.list_jobs(PROJECT_ID),
@@ -68,13 +76,16 @@ EXCHANGES: dict[str, Callable[[], Exchange[Any]]] = {
     "v2.stop_job_run": lambda: v2.stop_job_run(PROJECT_ID, JOB_ID, "r"),
     "v2.validate_api_key": v2.validate_api_key,
     "v2.request": lambda: v2.request("GET", "/api/v2/usage"),
-    "finding.all_pages": lambda: finding.all_pages(lambda token: v2.list_jobs(PROJECT_ID, page_token=token)),
+    "finding.all_pages": lambda: finding.all_pages(
+        lambda token, size: v2.list_jobs(PROJECT_ID, page_size=size, page_token=token)
+    ),
     "finding.find_job_ids": lambda: finding.find_job_ids(*NAMES),
     "finding.find_project": lambda: finding.find_project("risk-analysis"),
     "finding.find_job": lambda: finding.find_job(PROJECT_ID, "nightly"),
     "finding.find_job_run_by_key": lambda: finding.find_job_run_by_key(IDS, KEY),
     "finding.find_newest_job_run": lambda: finding.find_newest_job_run(IDS, SINCE),
-    "history.look": lambda: History(IDS).look(),
+    "history.look": lambda: History(Start(IDS, replace(OURS, try_number=1))).look(),
+    "history.look back": lambda: History(Start(IDS, OURS)).look(),
     "finding.newest_runs": lambda: finding.newest_runs(IDS, 30.0, SINCE),
     "endings.look_for_endings": lambda: endings.look_for_endings(IDS, None),
     "endings.look_for_endings since": lambda: endings.look_for_endings(IDS, endings.Cursor(SINCE, ("r",), {})),
@@ -146,6 +157,7 @@ def test_what_is_found_can_be_stored(name: str, value: object) -> None:
         "finding.find_job",
         "finding.find_newest_job_run",
         "history.look",
+        "history.look back",
         "endings.look_for_endings",
     ],
 )

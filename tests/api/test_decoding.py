@@ -287,6 +287,16 @@ def test_page() -> None:
     assert (["a", "b"], "more") == ([job.id for job in page.items], page.next_page_token)
 
 
+def test_the_date_of_a_page() -> None:
+    """A page keeps the time of CML's clock, and has none where CML told none."""
+    moment = datetime(2026, 11, 21, tzinfo=UTC)
+
+    dates = [decoding.page({}, "jobs", decoding.job, date).date for date in (moment, None)]
+
+    assert [moment, None] == dates
+    assert decoding.page({}, "jobs", decoding.job).date is None
+
+
 @pytest.mark.parametrize("fields", [{}, {"jobs": None}, {"jobs": []}, {"jobs": [], "next_page_token": None}])
 def test_an_empty_page(fields: dict[str, Any]) -> None:
     """A list that is absent or null is empty, and the last page."""

@@ -42,6 +42,7 @@ START = Request(
 
 CHECK_KEY = "The API key in the connection's Password is wrong, has expired, or belongs to the other API version"
 CHECK_RIGHTS = "The key's user may not do this: check that the project exists"
+NOT_BY_CML = "and not by CML, whose errors are JSON. A gateway may have answered while the workspace is away; else"
 CHECK_IDS = "Check the project, the job and the run that were given"
 TEXTS: dict[str, tuple[Response, type[CmlError], str]] = {
     "400": (
@@ -67,8 +68,45 @@ TEXTS: dict[str, tuple[Response, type[CmlError], str]] = {
     ),
     "404 in plain text": (
         Response(404, {"content-type": "text/plain"}, b"Not Found\n"),
-        CmlNotFoundError,
-        'GET /api/v2/projects was refused with 404 ("Not Found").',
+        CmlProtocolError,
+        f'GET /api/v2/projects was answered 404 ("Not Found"), {NOT_BY_CML}',
+    ),
+    "404, a page": (
+        html("404 Not Found", 404, "<h1>nginx</h1>"),
+        CmlProtocolError,
+        f'GET /api/v2/projects was answered 404 ("404 Not Found"), {NOT_BY_CML}',
+    ),
+    "404, nothing said": (
+        Response(404),
+        CmlProtocolError,
+        f"GET /api/v2/projects was answered 404, {NOT_BY_CML}",
+    ),
+    "404, JSON of somebody else": (
+        document({"path": "/api/v2/projects"}, 404),
+        CmlProtocolError,
+        f"GET /api/v2/projects was answered 404, {NOT_BY_CML}",
+    ),
+    "404, a JSON list": (document(["error"], 404), CmlProtocolError, "GET /api/v2/projects was answered 404"),
+    "404, a code alone": (document({"code": 5}, 404), CmlNotFoundError, "GET /api/v2/projects was refused with 404."),
+    "403, a page": (
+        html("403 Forbidden", 403),
+        CmlProtocolError,
+        f'GET /api/v2/projects was answered 403 ("403 Forbidden"), {NOT_BY_CML}',
+    ),
+    "400, a page": (
+        html("400 The plain HTTP request was sent to HTTPS port", 400),
+        CmlProtocolError,
+        (f'GET /api/v2/projects was answered 400 ("400 The plain HTTP request was sent to HTTPS port"), {NOT_BY_CML}'),
+    ),
+    "401, a page": (
+        html("Unauthorized", 401),
+        CmlUnauthorizedError,
+        f'GET /api/v2/projects was refused with 401 ("Unauthorized"). {CHECK_KEY}',
+    ),
+    "401, nothing said": (
+        Response(401),
+        CmlUnauthorizedError,
+        f"GET /api/v2/projects was refused with 401. {CHECK_KEY}",
     ),
     "409": (
         grpc_error(409, "out of quota: CPU request limit reached", 10),
@@ -131,11 +169,14 @@ def test_refusal(case: str) -> None:
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, *range(400, 600)])
 def test_every_status_has_one_branch(status: int) -> None:
-    """We could not ask, or CML said no: never both, and asking again is for the first alone."""
+    """We could not ask, or CML said no: never both, and asking again is for the first alone.
+
+    CML's own 403 and 404 have a body; these have none.
+    """
     error = refusal(GET, Response(status))
     branches = [kind for kind in (CmlUnavailableError, CmlRefusedError) if isinstance(error, kind)]
 
-    again = status < 400 or status in {408, 425, 429} or (status >= 500 and status != 501)
+    again = status < 400 or status in {403, 404, 408, 425, 429} or (status >= 500 and status != 501)
 
     assert [CmlUnavailableError if again else CmlRefusedError] == branches
 
@@ -182,7 +223,7 @@ def test_busy_tells_capacity_from_another_run(message: str, out_of_quota: bool) 
 
 @pytest.mark.parametrize(
     ("body", "code"),
-    [(b'{"code": 9}', 9), (b'{"code": "9"}', None), (b"{}", None), (b"[9]", None), (b"<html>", None), (b"", None)],
+    [(b'{"code": 9}', 9), (b'{"code": "9"}', None), (b"{}", None), (b"[9]", None), (b"no JSON", None), (b"", None)],
 )
 def test_grpc_code(body: bytes, code: int | None) -> None:
     """The gRPC code is read where there is one, and is a number."""
@@ -190,6 +231,36 @@ def test_grpc_code(body: bytes, code: int | None) -> None:
 
     assert isinstance(error, CmlRefusedError)
     assert code == error.grpc_code
+
+
+@pytest.mark.parametrize(
+    ("answer", "busy", "conflict"),
+    [
+        (grpc_error(400, "job run for job x already active", 9), True, False),
+        (grpc_error(400, "A job run is ALREADY ACTIVE", 2), True, False),
+        (grpc_error(409, "already active", 6), True, False),
+        (grpc_error(412, "already active", 9), True, False),
+        (grpc_error(409, "Out of Quota: CPU", 10), True, False),
+        (grpc_error(400, "out of quota", 3), False, False),
+        (grpc_error(400, "out of quota", 9), False, True),
+        (grpc_error(412, "out of quota", 9), False, True),
+        (grpc_error(409, "the project is being archived", 10), False, True),
+        (grpc_error(412, "the runtime is disabled", 9), False, True),
+        (grpc_error(400, "the runtime is disabled", 9), False, True),
+        (Response(409), False, True),
+        (Response(412), False, True),
+        (grpc_error(400, "Problem with field JobId", 3), False, False),
+        (grpc_error(403, "already active", 9), False, False),
+        (grpc_error(404, "already active", 5), False, False),
+        (grpc_error(422, "no", 9), False, False),
+    ],
+)
+def test_busy_is_what_the_text_says(answer: Response, busy: bool, conflict: bool) -> None:
+    """Neither 409 nor 412 nor gRPC's code 9 alone says that the job is busy: it is a conflict, whose reason is open."""
+    error = refusal(START, answer)
+
+    assert isinstance(error, CmlRefusedError)
+    assert (busy, conflict) == (error.is_busy, error.is_conflict)
 
 
 # ------------------------------------------------------------------------------------------------ quoting

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from airflow_provider_cml.api.errors import (
     CmlConnectionError,
+    CmlError,
     CmlNotFoundError,
     CmlProtocolError,
+    CmlResponseTooLargeError,
     CmlServerError,
     CmlUnavailableError,
 )
 from airflow_provider_cml.api.retry import FIRST_GAP, LONGEST_GAP, THROTTLE_BUDGET, answered
 from airflow_provider_cml.api.wire import Exchange, Now, Request, Response, Scheme
-from tests.api.playing import Outcome, Player, document, lost, unsent
+from tests.api.playing import Outcome, Player, document, grpc_error, html, lost, unsent
 
 GET = Request("GET", "/api/v2/projects", Scheme.BEARER)
+NOT_FOUND = grpc_error(404, "project not found", 5)
 POST = Request("POST", "/api/v2/projects/p/jobs", Scheme.BEARER, idempotent=False)
 
 
@@ -55,7 +59,10 @@ def test_a_good_answer_is_one_request_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     "failure",
-    [lost(), unsent(), Response(500), Response(502), Response(504), Response(429), Response(302), Response(408)],
+    [
+        *(lost(), unsent(), Response(500), Response(502), Response(504), Response(429), Response(302), Response(408)),
+        *(Response(403), Response(404), html("404 Not Found", 404), html("Bad Request", 400)),
+    ],
 )
 def test_asks_again_after_any_failure_to_ask(failure: Outcome) -> None:
     """Connection errors, 5xx, 429 and answers that are not CML's: none is a verdict."""
@@ -74,7 +81,7 @@ def test_asks_again_after_an_answer_that_cannot_be_read() -> None:
 
 def test_a_refusal_is_not_asked_again() -> None:
     """CML said no, and would say so again."""
-    player = Player(Response(404))
+    player = Player(NOT_FOUND)
 
     with pytest.raises(CmlNotFoundError):
         player.play(ask_for(GET))
@@ -84,7 +91,7 @@ def test_a_refusal_is_not_asked_again() -> None:
 
 def test_a_refusal_ends_the_asking() -> None:
     """Also in the middle of failures."""
-    player = Player(Response(503), Response(404))
+    player = Player(Response(503), NOT_FOUND)
 
     with pytest.raises(CmlNotFoundError):
         player.play(ask_for(GET))
@@ -92,25 +99,26 @@ def test_a_refusal_ends_the_asking() -> None:
 
 @pytest.mark.parametrize("patience", [0.0, 5.0, 30.0, 600.0])
 def test_patience_bounds_the_failures(patience: float) -> None:
-    """The last error is raised when the next gap would be beyond the patience; hardly before."""
+    """The last attempt is made when the patience is over, and not before."""
     player = Player(lambda _request: Response(503))
 
     with pytest.raises(CmlServerError, match="503"):
         player.play(ask_for(replace(GET, patience=patience)))
 
-    assert patience - LONGEST_GAP <= sum(player.pauses) <= patience
+    assert sum(player.pauses) == pytest.approx(patience)
     assert (len(player.requests) == 1) == (patience == 0)
 
 
 def test_gaps_double_and_are_jittered() -> None:
-    """About 1, 2, 4 ... 30 seconds, never more, never less than half of it."""
+    """About 1, 2, 4 ... 30 seconds, never more, never less than half of it; the last is what is left of it all."""
     player = Player(lambda _request: lost())
 
     with pytest.raises(CmlConnectionError):
         player.play(ask_for(replace(GET, patience=600)))
 
     longest = [min(LONGEST_GAP, FIRST_GAP * 2**number) for number in range(len(player.pauses))]
-    assert [] == [(gap, most) for gap, most in zip(player.pauses, longest, strict=True) if not most / 2 <= gap <= most]
+    gaps = list(zip(player.pauses, longest, strict=True))[:-1]
+    assert [] == [(gap, most) for gap, most in gaps if not most / 2 <= gap <= most]
     assert len(set(player.pauses)) == len(player.pauses)
 
 
@@ -153,10 +161,10 @@ def test_gaps_grow_while_throttled(seconds: int, most: int) -> None:
         player.play(ask_for(replace(GET, patience=600)))
 
     assert len(player.requests) <= most
-    assert sum(player.pauses) - seconds * len(player.pauses) <= 600
+    assert sum(player.pauses) - seconds * len(player.pauses) <= 600 + 1e-6
     assert seconds * len(player.pauses) <= THROTTLE_BUDGET * 600
     assert min(player.pauses) >= seconds
-    assert min(player.pauses[6:]) >= LONGEST_GAP / 2
+    assert min(player.pauses[6:-1]) >= LONGEST_GAP / 2
 
 
 def test_throttling_leaves_the_patience_whole() -> None:
@@ -230,7 +238,98 @@ def test_unsent_requests_have_a_patience_too() -> None:
     with pytest.raises(CmlConnectionError):
         player.play(ask_for(replace(POST, patience=10)))
 
-    assert 0 < sum(player.pauses) <= 10
+    assert 0 < sum(player.pauses) <= 10 + 1e-6
+
+
+def test_an_answer_too_large_is_not_asked_for_again() -> None:
+    """The same request gets the same answer; whoever asked for a list asks for less."""
+    player = Player(CmlResponseTooLargeError("too much"))
+
+    with pytest.raises(CmlResponseTooLargeError):
+        player.play(ask_for(replace(GET, patience=600)))
+
+    assert (1, []) == (len(player.requests), player.pauses)
+
+
+NO_CML = [unsent(), html("Sign in", 404), Response(302), CmlProtocolError("not JSON")]
+
+
+@pytest.mark.parametrize("failure", NO_CML)
+@pytest.mark.parametrize(("patience", "survived"), [(None, 600.0), (30.0, 30.0), (0.0, 0.0)])
+def test_no_workspace_at_the_address(failure: Outcome, patience: float | None, survived: float) -> None:
+    """It may be a wrong address, so it may have a patience of its own."""
+    player = Player(lambda _request: failure)
+
+    with pytest.raises(CmlUnavailableError):
+        player.play(ask_for(replace(GET, patience=600, unreachable_patience=patience)))
+
+    assert sum(player.pauses) == pytest.approx(survived)
+
+
+@pytest.mark.parametrize("failure", [lost(), Response(503), throttled("soon")])
+def test_a_workspace_that_does_not_answer(failure: Outcome) -> None:
+    """It has the whole patience: something is at the address."""
+    player = Player(lambda _request: failure)
+
+    with pytest.raises(CmlUnavailableError):
+        player.play(ask_for(replace(GET, patience=600, unreachable_patience=30)))
+
+    assert sum(player.pauses) == pytest.approx(600)
+
+
+def test_each_kind_of_failure_has_its_own_time() -> None:
+    """A minute of 503 leaves the time for an unreachable address whole; that counts from the first such failure on."""
+    player = Player(lambda _request: Response(503) if player.now < 1060 else unsent())
+
+    with pytest.raises(CmlConnectionError):
+        player.play(ask_for(replace(GET, patience=600, unreachable_patience=30)))
+
+    assert 1090 <= player.now <= 1090 + LONGEST_GAP
+
+
+# ------------------------------------------------------------------------------------------------ what the log says
+
+
+def test_the_log_tells_an_outage_and_its_end() -> None:
+    """A warning at the first failure, not at each, and a line when CML answers again."""
+    player = Player(lost("the line broke"), Response(503), Response(503), Response(200))
+
+    player.play(ask_for(replace(GET, patience=600)))
+
+    assert [
+        ("CML could not be asked, which is tried again for 600 s. the line broke", True),
+        (f"CML answers again after {sum(player.pauses):.0f} s.", False),
+    ] == [(note.text, note.warning) for note in player.notes]
+
+
+def test_the_log_tells_how_long_an_address_is_tried() -> None:
+    """The patience it names is the one for this failure."""
+    player = Player(unsent("unknown host"), Response(200))
+
+    player.play(ask_for(replace(GET, patience=600, unreachable_patience=30)))
+
+    assert "CML could not be asked, which is tried again for 30 s. unknown host" == player.notes[0].text
+
+
+@pytest.mark.parametrize(
+    ("request_", "answers", "lines"),
+    [
+        pytest.param(GET, [Response(200)], 0, id="a good answer"),
+        pytest.param(GET, [NOT_FOUND], 0, id="a refusal"),
+        pytest.param(POST, [lost()], 0, id="not repeated"),
+        pytest.param(replace(GET, patience=0), [lost()], 0, id="no patience"),
+        pytest.param(GET, [lost(), NOT_FOUND], 1, id="ended by a refusal"),
+        pytest.param(GET, [lost()] * 50, 1, id="never ended"),
+    ],
+)
+def test_the_log_tells_no_more_than_there_is(request_: Request, answers: list[Outcome], lines: int) -> None:
+    """Nothing about a request that is not repeated, and no end of what did not end."""
+    player = Player(*answers)
+
+    with suppress(CmlError):
+        player.play(ask_for(request_))
+
+    assert lines == len(player.notes)
 
 
 def test_other_errors_pass_through() -> None:

@@ -26,6 +26,7 @@ from airflow_provider_cml.api.errors import (
     CmlInterruptedError,
     CmlProtocolError,
     CmlRefusedError,
+    CmlResponseTooLargeError,
     CmlServerError,
     CmlUnauthorizedError,
 )
@@ -288,7 +289,7 @@ def test_an_answer_has_a_limit(drive: Drive, listen: Listen, status: str) -> Non
         while not listener.over.is_set():
             connection.sendall(b" " * 2**20)
 
-    with pytest.raises(CmlProtocolError, match="larger than 16 MiB"):
+    with pytest.raises(CmlResponseTooLargeError, match="larger than 16 MiB"):
         drive(endpoint_of(listen(endless))).perform(ask(GET))
 
 
@@ -469,7 +470,7 @@ def test_a_failure_is_thrown_into_the_conversation(drive: Drive, listen: Listen)
 
 def test_what_a_conversation_raises_is_raised(drive: Drive, listen: Listen) -> None:
     """With the line of the conversation in its trace."""
-    server = listen(answering(answer(b"", "404 Not Found")))
+    server = listen(answering(answer(b'{"message": "no"}', "404 Not Found")))
 
     with pytest.raises(CmlRefusedError) as caught:
         drive(endpoint_of(server)).perform(v2.get_project("p"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -23,10 +24,11 @@ from airflow_provider_cml.api.errors import (
 from airflow_provider_cml.api.models import Page
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.api.wire import Exchange, Request, Response, Scheme
-from tests.api.playing import Outcome, Player, document, grpc_error, lost, unsent
+from tests.api.playing import Outcome, Player, document, grpc_error, html, lost, unsent
 from tests.api.published import DEFINITIONS, check, described
 
 PROJECT, JOB, RUN = "k9yi-cww6-iw3w-buq0", "0d10-o6va-nd9j-p6wx", "lzwh60yx5d1984jm"
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 FIELDS: dict[str, object] = {
     "name": "VaR",
@@ -328,7 +330,9 @@ def test_read_project_count() -> None:
         (grpc_error(409, "already active", 6), CmlJobBusyError, False),
         (grpc_error(409, "out of quota: CPU request limit reached", 10), CmlJobBusyError, True),
         (grpc_error(412, "already active", 9), CmlJobBusyError, False),
-        (Response(412), CmlJobBusyError, False),
+        (Response(412), CmlRefusedError, None),
+        (grpc_error(409, "the project is being archived", 10), CmlRefusedError, None),
+        (grpc_error(400, "the runtime is disabled", 9), CmlRefusedError, None),
         (grpc_error(400, "Problem with field JobId", 3), CmlRefusedError, None),
         (Response(400), CmlRefusedError, None),
         (grpc_error(403, "no", 9), CmlRefusedError, None),
@@ -336,6 +340,7 @@ def test_read_project_count() -> None:
         (grpc_error(429, "no", 8), CmlServerError, None),
         (grpc_error(503, "no", 14), CmlServerError, None),
         (Response(302), CmlProtocolError, None),
+        (html("404 Not Found", 404), CmlProtocolError, None),
         (Response(200, {"content-type": "text/html"}, b"<html>"), CmlProtocolError, None),
         (document({"status": "ENGINE_SCHEDULING"}), CmlProtocolError, None),
         (lost(), CmlConnectionError, None),
@@ -355,6 +360,40 @@ def test_a_start_is_one_request_whatever_comes(
     assert isinstance(caught.value, CmlJobBusyError) == (out_of_quota is not None)
     if isinstance(caught.value, CmlJobBusyError):
         assert out_of_quota is caught.value.out_of_quota
+
+
+@pytest.mark.parametrize(
+    ("date", "moment"),
+    [
+        ("Sat, 21 Nov 2026 12:00:00 GMT", NOON),
+        ("Sat, 21 Nov 2026 13:00:00 +0100", NOON),
+        ("Sat, 21 Nov 2026 12:00:00 -0000", NOON),
+        ("yesterday", None),
+        ("Sat, 99 Nov 2026 12:00:00 GMT", None),
+        ("", None),
+    ],
+)
+def test_a_list_of_runs_tells_the_clock_of_cml(date: str, moment: datetime | None) -> None:
+    """The time when it answered, from the Date header; none where that cannot be read."""
+    page = Player(document({"job_runs": []}, headers={"date": date})).play(v2.list_job_runs(PROJECT, JOB))
+
+    assert moment == page.date
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        lambda: v2.list_projects(patience=7, unreachable_patience=3),
+        lambda: v2.list_jobs(PROJECT, patience=7, unreachable_patience=3),
+        lambda: v2.list_job_runs(PROJECT, JOB, patience=7, unreachable_patience=3),
+    ],
+    ids=["projects", "jobs", "runs"],
+)
+def test_the_patience_of_a_list(exchange: Callable[[], Exchange[Any]]) -> None:
+    """With an outage, and with an address where no workspace is."""
+    request = first_request(exchange())
+
+    assert (7, 3) == (request.patience, request.unreachable_patience)
 
 
 def test_a_skipped_run_is_an_answer() -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
+from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE, RunKey
 from tests.chaos.verdict import judge, told
 
 NAME = ("backfill__2025-06-01", "report_1")
 
 
 def key(try_number: int = 1, task: str = "report_1") -> str:
-    return f"v1;chaos;chaos;{NAME[0]};{task};-1;start=1;max_tries=5;retries=5;try={try_number};post=1abcd"
+    return str(RunKey("chaos", "chaos", NAME[0], task, -1, 1, 5, 5, try_number, post="1abcd"))
 
 
 def run(number: int, run_key: str | None, **fields: Any) -> dict[str, Any]:

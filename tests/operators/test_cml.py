@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_cml.api import errors, retry
-from airflow_provider_cml.api.conversations import starting, waiting, watching
+from airflow_provider_cml.api.conversations import posting, starting, waiting, watching
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_cml.emulator import Life
@@ -111,7 +111,8 @@ def test_run_carries_its_key_and_airflows_variables(
     assert run.environment["AIRFLOW_CTX_TASK_ID"] == "value_at_risk"
     assert not {"AIRFLOW_CTX_DAG_OWNER", "AIRFLOW_CTX_DAG_EMAIL"} & set(run.environment)
     assert key is not None
-    assert key.identity == ("production", "risk", "scheduled__2026-11-21", "value_at_risk", 3)
+    assert (key.deployment, key.dag_id, key.run_id) == ("production", "risk", "scheduled__2026-11-21")
+    assert (key.task_id, key.map_index) == ("value_at_risk", 3)
     assert context["ti"].pushed["run_key"] == run.environment["AIRFLOW_RUN_KEY"]
 
 
@@ -397,44 +398,37 @@ def test_what_cannot_be_used_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("fields", "fault", "words"),
+    ("fields", "fault", "words", "is_final"),
     [
-        ({"password": "wrong-key-0123456789"}, None, "401.*wrong, has expired, or belongs to the other API"),
-        ({"host": "http://127.0.0.1:9"}, None, "refused the connection.*Host and port"),
-        ({"host": "https://nowhere.invalid"}, None, "not a known host"),
-        ({"host": ""}, None, "Host: is empty"),
-        ({"password": ""}, None, "API key .*is empty"),
-        ({}, {"kind": "html"}, "expected JSON, got text/html"),
-        ({}, {"kind": "html", "status": 302}, "redirect"),
-        ({}, {"kind": "refused", "status": 403}, "403.*may not do this"),
+        ({"password": "wrong-key-0123456789"}, None, "401.*wrong, has expired, or belongs to the other API", True),
+        ({"host": ""}, None, "Host: is empty", True),
+        ({"password": ""}, None, "API key .*is empty", True),
+        ({}, {"kind": "refused", "status": 403}, "403.*may not do this", True),
+        ({"host": "http://127.0.0.1:9"}, None, "refused the connection.*Host and port", False),
+        ({"host": "https://nowhere.invalid"}, None, "not a known host", False),
+        ({}, {"kind": "html"}, "expected JSON, got text/html", False),
+        ({}, {"kind": "html", "status": 302}, "redirect", False),
+        ({}, {"kind": "html", "status": 404}, "404.*not by CML.*Host", False),
+        ({}, {"kind": "html", "status": 401}, "401.*wrong, has expired", True),
     ],
 )
-def test_connection_that_is_wrong_fails_at_once(
+def test_connection_that_is_wrong_fails_the_first_try(
     make_in_worker: Make,
     connections: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     fields: dict[str, str],
     fault: dict[str, Any] | None,
     words: str,
+    is_final: bool,
 ) -> None:
-    """A mistake in the connection fails the first try without retry, says what to change, and starts nothing."""
+    """The error says what to change, and nothing is started. What may be an outage is retried by Airflow."""
     set_connection(monkeypatch, **{"host": connections.url, "password": connections.api_key, **fields})
     if fault:
         connections.fault("*", **fault)
-    with pytest.raises(AirflowFailException, match=words):
+    with pytest.raises(AirflowFailException if is_final else CmlUnansweredError, match=words):
         run_task(make_in_worker, context_of(make_in_worker()))
 
     assert connections.ledger.count("CreateJobRun") == 0
-
-
-def test_address_that_was_good_before_may_be_tried_again(
-    make_in_worker: Make, connections: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At a later try an unreachable workspace is no mistake of the connection: Airflow may retry."""
-    set_connection(monkeypatch, host="http://127.0.0.1:9", password="a-key-of-some-length")
-    error = outcome_of(make_in_worker, context_of(make_in_worker(), try_number=2, max_tries=3), CmlUnansweredError)
-
-    assert not isinstance(error, AirflowFailException)
 
 
 def test_connection_v1_is_told_what_it_cannot(make_in_worker: Make, connections: Emulator) -> None:
@@ -519,8 +513,11 @@ def test_lost_answer_finds_its_run(make: Make, connections: Emulator, log: pytes
     assert "The answer to the start was lost" in log.text
 
 
-def test_start_that_cannot_be_settled_says_so(make_in_worker: Make, connections: Emulator) -> None:
-    """Lost, and no environment is shown to look for: the task fails for good and gives the key."""
+def test_start_that_cannot_be_settled_says_so(
+    make_in_worker: Make, connections: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost, and the run that began since shows no environment: the task fails for good and gives the key."""
+    monkeypatch.setattr(posting, "GRACE", 0.3)
     connections.fault("CreateJobRun", "drop_after", count=1)
     connections.fault("*", "no_echo")
     error = outcome_of(make_in_worker, context_of(make_in_worker()), CmlStartFailError)

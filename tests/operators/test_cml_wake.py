@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations import history, starting
-from airflow_provider_cml.api.conversations.history import FIRST_PATIENCE, LATER_PATIENCE
+from airflow_provider_cml.api.conversations.history import OUTAGE_PATIENCE, UNREACHABLE_PATIENCE
 from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome
 from airflow_provider_cml.api.errors import CmlInterruptedError
@@ -23,6 +23,7 @@ from airflow_provider_cml.failures import CmlRefusedFailError, CmlTaskError, Cml
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.operators import attempt
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
+from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 from tests.airflow_side import TaskDeferred, context_of, set_connection
 from tests.api.conversations.paper import IDS, KEY, PaperJob
 from tests.api.playing import document, html
@@ -113,8 +114,8 @@ def serve(monkeypatch: pytest.MonkeyPatch, paper: PaperJob) -> None:
         return paper.player.play(exchange)
 
     monkeypatch.setattr(CmlTaskHook, "_perform", perform)
-    monkeypatch.setattr(history, "FIRST_PATIENCE", FIRST_PATIENCE)
-    monkeypatch.setattr(history, "LATER_PATIENCE", LATER_PATIENCE)
+    monkeypatch.setattr(history, "UNREACHABLE_PATIENCE", UNREACHABLE_PATIENCE)
+    monkeypatch.setattr(history, "OUTAGE_PATIENCE", OUTAGE_PATIENCE)
 
 
 @pytest.mark.parametrize(("watched", "outcome"), WAYS, ids=["free", "skipped"])
@@ -122,7 +123,7 @@ def test_first_look_of_a_woken_task_is_patient(
     monkeypatch: pytest.MonkeyPatch, watched: events.Watched, outcome: Outcome
 ) -> None:
     """An outage longer than a wrong address is tried costs it no try."""
-    paper = AwayJob(0.0, FIRST_PATIENCE * 4)
+    paper = AwayJob(0.0, UNREACHABLE_PATIENCE * 4)
     serve(monkeypatch, paper)
     with pytest.raises(TaskDeferred):
         wake(operator(deferrable=True), watched, outcome)
@@ -244,8 +245,12 @@ def test_clocks_of_two_workers_are_not_compared(monkeypatch: pytest.MonkeyPatch,
     paper.set(foreign, "succeeded")
     ahead = SimpleNamespace(time=lambda: time.time() + 3600.0, monotonic=time.monotonic)
     monkeypatch.setattr(attempt, "time", ahead)
-    with pytest.raises(TaskDeferred):
+    with pytest.raises(TaskDeferred) as again:
         wake(later, replace(watched, waited=watched.waited + waited), FREE, **facts)
+    trigger = again.value.trigger
 
-    assert paper.posts == 1
-    assert [gap > SETTLE - 10 for gap in paper.player.pauses] == ([] if waited else [True])
+    if waited:
+        assert (paper.posts, isinstance(trigger, CmlJobRunTrigger)) == (1, True)
+    else:
+        assert (paper.posts, trigger.only_gap, trigger.gap > SETTLE - 10) == (0, True, True)
+    assert paper.player.pauses == []

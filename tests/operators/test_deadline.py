@@ -195,7 +195,7 @@ def test_execution_timeout_with_a_start_nobody_sees(make: Make, connections: Emu
     ):
         make().execute(context_of(make()))
 
-    assert "risk;scheduled__2026-11-21;value_at_risk" in str(caught.value)
+    assert "dag=risk;run=scheduled__2026-11-21;task=value_at_risk" in str(caught.value)
     assert connections.ledger.count("StopJobRun") == 0
 
 

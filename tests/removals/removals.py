@@ -72,8 +72,8 @@ REMOVALS = (
     Removal(
         1,
         "a retry looks no further back than a first try",
-        "(began(start.key, CLOCKS_APART) or _EVER) if self.carries_on else None",
-        "None",
+        "self.reads_back = start.durable and start.key.try_number > 1",
+        "self.reads_back = False",
         f"{_STARTING}::test_a_retry_looks_as_far_back_as_its_dag_run",
     ),
     Removal(
@@ -107,7 +107,7 @@ REMOVALS = (
     Removal(
         4,
         "a worker Airflow has given up goes on",
-        "if self.start.is_of_my_task(key) and key.order > self.start.key.order:",
+        "if is_newer and self.start.key.is_same_airflow(key):",
         "if False:",
         f"{_STARTING}::test_fence",
     ),
@@ -128,8 +128,8 @@ REMOVALS = (
     Removal(
         6,
         "an active run of anybody is taken for ours",
-        "        if not self.start.is_of_my_task(key):\n            return False\n",
-        "        if not self.start.is_of_my_task(key):\n            return True\n",
+        "if not self.start.is_of_my_task(key) or key.order > self.start.key.order:\n            return False\n",
+        "if not self.start.is_of_my_task(key) or key.order > self.start.key.order:\n            return True\n",
         f"{_STARTING}::test_a_busy_job_may_end_the_conversation",
     ),
     Removal(
@@ -172,13 +172,13 @@ REMOVALS = (
         "what CML refuses is tried again by Airflow",
         "    return CmlRefusedFailError(str(error))\n\n\ndef read_event",
         "    return CmlUnansweredError(str(error))\n\n\ndef read_event",
-        f"{_OPERATOR}::test_connection_that_is_wrong_fails_at_once",
+        f"{_OPERATOR}::test_connection_that_is_wrong_fails_the_first_try",
     ),
     Removal(
         10,
         "a start through v1 is repeated by the transport",
-        'request = Request("POST", path, Scheme.BASIC, json=body, idempotent=False)',
-        'request = Request("POST", path, Scheme.BASIC, json=body)',
+        'request = Request("POST", path, Scheme.BASIC, json=body, idempotent=False, patience=UNSENT_PATIENCE)',
+        'request = Request("POST", path, Scheme.BASIC, json=body, patience=UNSENT_PATIENCE)',
         "tests/test_legacy.py::test_lost_answer_is_not_sent_again",
     ),
     # ---------------------------------------------------------------- wait

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_cml.emulator import Life, engine
 from airflow_provider_cml.failures import (
@@ -204,7 +205,7 @@ def test_passing_troubles_fail_nothing(
 
 # ---------------------------------------------------------------- which run
 
-KEY = "v1;production;risk;scheduled__2026-11-21;value_at_risk;-1;start=1;max_tries=0;retries=0;try=1;post=1.v1"
+KEY = str(RunKey("production", "risk", "scheduled__2026-11-21", "value_at_risk", -1, 1, 0, 0, 1, post="1.v1"))
 
 
 def test_key_finds_a_run_started_through_v1(

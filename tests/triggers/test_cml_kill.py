@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from airflow.triggers.base import BaseTrigger
@@ -88,6 +89,17 @@ def test_triggerer_that_loses_its_triggers_stops_nothing(
 
     assert connections.ledger.requests() == []
     assert "nobody has killed it" in log.text
+
+
+@where_told
+def test_iteration_of_a_loop_is_not_judged_by_another_one(connections: Emulator, run: Run, supervise: Any) -> None:
+    """Airflow 3.4 gives the state of the newest iteration, and calls on_kill only where a user has ended the task."""
+    supervise("deferred")
+    trigger = trigger_of(run)
+    trigger.task_instance.region_id = UUID(int=7)
+    asyncio.run(trigger.on_kill())
+
+    assert connections.ledger.runs()[0].stop_requests == 1
 
 
 @where_told

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def list_projects() -> Exchange[list[Project]]:
     """All projects the key's user can see, public ones of others included."""
     return (
-        yield from finding.all_pages(lambda token: v2.list_projects(include_public_projects=True, page_token=token))
+        yield from finding.all_pages(
+            lambda token, size: v2.list_projects(include_public_projects=True, page_size=size, page_token=token)
+        )
     )
 
 
@@ -41,7 +43,9 @@ def get_project(project_id: str) -> Exchange[Project]:
 def list_jobs(project: str) -> Exchange[list[Job]]:
     """All jobs of a project."""
     project_id = yield from _project_id(project)
-    return (yield from finding.all_pages(lambda token: v2.list_jobs(project_id, page_token=token)))
+    return (
+        yield from finding.all_pages(lambda token, size: v2.list_jobs(project_id, page_size=size, page_token=token))
+    )
 
 
 def get_job(project: str, job: str) -> Exchange[Job]:
@@ -95,7 +99,11 @@ def get_job_run(project: str, job: str, run_id: str) -> Exchange[JobRun]:
 def list_job_runs(project: str, job: str) -> Exchange[list[JobRun]]:
     """All runs of a job, newest first."""
     ids = yield from find_job_ids(project, job)
-    return (yield from finding.all_pages(lambda token: v2.list_job_runs(ids.project_id, ids.job_id, page_token=token)))
+    return (
+        yield from finding.all_pages(
+            lambda token, size: v2.list_job_runs(ids.project_id, ids.job_id, page_size=size, page_token=token)
+        )
+    )
 
 
 def stop_job_run(project: str, job: str, run_id: str) -> Exchange[JobRun]:

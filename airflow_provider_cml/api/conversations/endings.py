@@ -7,11 +7,11 @@ repeated by another process, or fail. What has to be remembered between two look
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations.finding import check_token
+from airflow_provider_cml.api.conversations.finding import read_list
 from airflow_provider_cml.api.conversations.history import LISTED_WITHIN
 from airflow_provider_cml.api.errors import CmlNotFoundError
 from airflow_provider_cml.api.wire import note
@@ -27,7 +27,7 @@ PAGE_SIZE = 25
 """Entries one look reads, as a rule: one active run, the last that ended, and a few refusals."""
 DEEPEST = 10_000
 """Entries one look reads at most, after a long time in which nobody looked."""
-_MARGIN = timedelta(seconds=LISTED_WITHIN)
+_MARGIN = LISTED_WITHIN
 
 
 class CursorError(ValueError):
@@ -115,24 +115,23 @@ def _moved(before: Cursor, concerned: list[JobRun]) -> Cursor:
 
 def _entries(ids: JobIds, cursor: Cursor | None, patience: float) -> Exchange[list[JobRun]]:
     """The list, from the newest entry down to the floor; without a cursor, down to the last run that is over."""
-    entries: list[JobRun] = []
-    token = ""
-    seen = {token}
-    while True:
-        page = yield from v2.list_job_runs(
-            ids.project_id, ids.job_id, page_size=PAGE_SIZE, page_token=token, patience=patience
+    listing = yield from read_list(
+        lambda token, size: v2.list_job_runs(
+            ids.project_id,
+            ids.job_id,
+            page_size=size,
+            page_token=token,
+            patience=patience,
+        ),
+        lambda entries: len(entries) >= DEEPEST or _is_deep_enough(entries, cursor),
+        PAGE_SIZE,
+    )
+    if not listing.is_complete and not _is_deep_enough(listing.items, cursor):
+        yield from note(
+            f"Job {ids.job_id} has more than {DEEPEST} entries since the last look: older ones are left out.",
+            warning=True,
         )
-        entries.extend(page.items)
-        token = page.next_page_token
-        if not token or _is_deep_enough(entries, cursor):
-            return entries
-        if len(entries) >= DEEPEST:
-            yield from note(
-                f"Job {ids.job_id} has more than {DEEPEST} entries since the last look: older ones are left out.",
-                warning=True,
-            )
-            return entries
-        check_token(token, seen)
+    return listing.items
 
 
 def _is_deep_enough(entries: list[JobRun], cursor: Cursor | None) -> bool:

@@ -11,12 +11,13 @@ import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError, CmlRefusedError
+from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError, CmlRefusedError, CmlResponseTooLargeError
 from airflow_provider_cml.api.models import Job, Project
 from airflow_provider_cml.api.run_key import RunKey
+from airflow_provider_cml.api.wire import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,20 +58,56 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def all_pages(ask: Callable[[str], Exchange[Page[T]]]) -> Exchange[list[T]]:
-    """The items of all pages. `ask` gets the page's token, "" for the first.
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """What was read of a list: `is_complete` if it was read to its end; `date` is CML's clock at the first answer."""
 
+    items: list[T]
+    is_complete: bool
+    date: datetime | None = None
+
+
+def read_list(
+    fetch_page: Callable[[str, int], Exchange[Page[T]]],
+    is_enough: Callable[[list[T]], bool] = lambda _items: False,
+    page_size: int = v2.PAGE_SIZE,
+) -> Exchange[Listing[T]]:
+    """The items of a list, page by page; with smaller pages if one is too large to be read.
+
+    :param fetch_page: gets the page's token, "" for the first, and the size of pages. A token belongs to that size,
+        so another size begins with the first page.
+    :param is_enough: gets the items read so far; no more is read once it is true.
     :raises CmlProtocolError: the list would never end.
     """
+    while True:
+        try:
+            return (yield from _read_pages(fetch_page, is_enough, page_size))
+        except CmlResponseTooLargeError as error:
+            if page_size == 1:
+                raise
+            page_size //= 2
+            yield from note(f"{error} Reading the list with {page_size} entries a page.")
+
+
+def all_pages(fetch_page: Callable[[str, int], Exchange[Page[T]]]) -> Exchange[list[T]]:
+    """The items of all pages; see `read_list`."""
+    return (yield from read_list(fetch_page)).items
+
+
+def _read_pages(
+    fetch_page: Callable[[str, int], Exchange[Page[T]]], is_enough: Callable[[list[T]], bool], page_size: int
+) -> Exchange[Listing[T]]:
     items: list[T] = []
     token = ""
     seen = {token}
+    date: datetime | None = None
     while True:
-        page = yield from ask(token)
+        page = yield from fetch_page(token, page_size)
+        date = date or page.date
         items.extend(page.items)
         token = page.next_page_token
-        if not token:
-            return items
+        if not token or is_enough(items):
+            return Listing(items, not token, date)
         check_token(token, seen)
         if len(items) >= ITEMS_AT_MOST:
             message = f"CML answered a list that is too long: it goes on after {len(items)} items."
@@ -91,18 +128,23 @@ def check_token(token: str, seen: set[str]) -> None:
     seen.add(token)
 
 
-def find_job_ids(project: str, job: str) -> Exchange[JobIds]:
+def find_job_ids(
+    project: str, job: str, patience: float = 30.0, unreachable_patience: float | None = None
+) -> Exchange[JobIds]:
     """The ids of a job given by ids or names; ids cost no request.
 
     :param project: id, `owner/name`, `owner/slug`, or a name only one visible project has.
     :param job: id, or the exact name.
+    :param patience: seconds for which an outage is survived.
+    :param unreachable_patience: the same where nothing is found at the address.
     """
-    project_id = project if is_id(project) else (yield from find_project(project)).id
-    job_id = job if is_id(job) else (yield from find_job(project_id, job, project)).id
-    return JobIds(project_id, job_id)
+    project_id = project if is_id(project) else (yield from find_project(project, patience, unreachable_patience)).id
+    if is_id(job):
+        return JobIds(project_id, job)
+    return JobIds(project_id, (yield from find_job(project_id, job, project, patience, unreachable_patience)).id)
 
 
-def find_project(project: str) -> Exchange[Project]:
+def find_project(project: str, patience: float = 30.0, unreachable_patience: float | None = None) -> Exchange[Project]:
     """The one project that `project` means: an id, `owner/name`, `owner/slug`, or a unique name.
 
     Public projects of others are included: CML leaves them out of lists unless asked.
@@ -118,8 +160,13 @@ def find_project(project: str) -> Exchange[Project]:
         # The second, unfiltered listing is for workspaces whose filter differs, for slugs, and for the candidates.
         try:
             projects = yield from all_pages(
-                lambda token, chosen=search_filter: v2.list_projects(  # type: ignore[misc]
-                    search_filter=chosen, include_public_projects=True, page_token=token
+                lambda token, size, chosen=search_filter: v2.list_projects(  # type: ignore[misc]
+                    search_filter=chosen,
+                    include_public_projects=True,
+                    page_size=size,
+                    page_token=token,
+                    patience=patience,
+                    unreachable_patience=unreachable_patience,
                 )
             )
         except CmlRefusedError as error:
@@ -133,13 +180,24 @@ def find_project(project: str) -> Exchange[Project]:
     raise _nothing("project", project, [f"{found.owner}/{found.slug or found.name}" for found in projects])
 
 
-def find_job(project_id: str, name: str, project: str | None = None) -> Exchange[Job]:
+def find_job(
+    project_id: str,
+    name: str,
+    project: str | None = None,
+    patience: float = 30.0,
+    unreachable_patience: float | None = None,
+) -> Exchange[Job]:
     """The one job of a project with exactly this name. `project` is how the user called it, for the messages."""
     where = f" in project {project or project_id}"
     for search_filter in ({"name": name}, None):
         jobs = yield from all_pages(
-            lambda token, chosen=search_filter: v2.list_jobs(  # type: ignore[misc]
-                project_id, search_filter=chosen, page_token=token
+            lambda token, size, chosen=search_filter: v2.list_jobs(  # type: ignore[misc]
+                project_id,
+                search_filter=chosen,
+                page_size=size,
+                page_token=token,
+                patience=patience,
+                unreachable_patience=unreachable_patience,
             )
         )
         matches = [found for found in jobs if found.name == name]
@@ -242,18 +300,22 @@ def newest_runs(
     :param since: read on to the first that is older, `DEEPEST` entries at most.
     :param is_enough: told of what is read so far; no more is read where it is.
     """
-    runs: list[JobRun] = []
-    token = ""
-    seen = {token}
-    while len(runs) < v2.PAGE_SIZE or (since and len(runs) < DEEPEST and (runs[-1].created_at or since) >= since):
-        page = yield from v2.list_job_runs(ids.project_id, ids.job_id, page_token=token, patience=patience)
-        runs.extend(page.items)
-        token = page.next_page_token
-        if not token or is_enough(runs):
-            break
-        check_token(token, seen)
+
+    def is_read(runs: list[JobRun]) -> bool:
+        if is_enough(runs):
+            return True
+        if len(runs) < v2.PAGE_SIZE:
+            return False
+        return not since or len(runs) >= DEEPEST or (runs[-1].created_at or since) < since
+
+    listing = yield from read_list(
+        lambda token, size: v2.list_job_runs(
+            ids.project_id, ids.job_id, page_size=size, page_token=token, patience=patience
+        ),
+        is_read,
+    )
     # A run made between two pages shifts the rest: the last one of a page is the first of the next again.
-    return list({run.id: run for run in runs}.values())
+    return list({run.id: run for run in listing.items}.values())
 
 
 def _only(matches: Sequence[_Named], noun: str, text: str, show: Callable[[_Named], str], where: str = "") -> _Named:

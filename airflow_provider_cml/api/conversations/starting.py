@@ -1,7 +1,7 @@
 """Starting a run exactly once, on an API that has no idempotency key.
 
 Three facts replace the key: a run echoes its environment, so ours carries a `RunKey`; runs can be listed newest
-first; a job has at most one active run. One turn is played over and over, the same on every occasion, until a run is
+first; a job has at most one active run. One turn is run over and over, the same on every occasion, until a run is
 ours or the job is busy:
 
     look      at the job's runs
@@ -9,14 +9,15 @@ ours or the job is busy:
     own       a run of this series is active, succeeded, or is this try's result: it is ours
     former    what a clear left behind is still active: stop it first
     loss      an answer was lost: look until it is found, or until it may be sent again
-    busy      another run is active, or CML refused: wait, or say so
+    busy      another run is active, or CML rejected the start: wait, or say so
     settle    the earlier try may have a start in flight: give it time to show, once
     fresh     the look is too old: look again
     post      once; and back to the top with whatever came of it
 
-The law: no start request without a fresh look that found nothing, and none twice unless the first one's fate is known
-or its time is over. Each rule is here because without it a short schedule of faults runs a job twice, adopts or stops
-a stranger's run, or loses one; the tests find that schedule when the rule is taken out.
+Invariants: no start request without a fresh look that found nothing, and none twice unless the first one's fate is
+known or its time is over. An outage is never final: not at a first try, and not while a start is lost. Each rule is
+here because without it a short schedule of faults runs a job twice, adopts or stops a foreign run, loses one, or ends
+a task that could go on; the tests find that schedule when the rule is taken out.
 
 What is assumed of CML: a start takes effect at most GRACE after it was sent, and a created run is listed within SETTLE.
 """
@@ -24,17 +25,21 @@ What is assumed of CML: a start takes effect at most GRACE after it was sent, an
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
-from airflow_provider_cml.api.conversations.finding import began
 from airflow_provider_cml.api.conversations.history import History
 from airflow_provider_cml.api.conversations.posting import Posting
-from airflow_provider_cml.api.conversations.start import Busy, Origin, Start, Started
-from airflow_provider_cml.api.errors import CmlError, CmlRunMayExistError, CmlSupersededError
-from airflow_provider_cml.api.run_key import RunKey, same_series
+from airflow_provider_cml.api.conversations.start import Busy, Origin, Postponed, Start, Started
+from airflow_provider_cml.api.errors import (
+    CmlError,
+    CmlRefusedError,
+    CmlRunMayExistError,
+    CmlSupersededError,
+    CmlUnavailableError,
+)
+from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE, RunKey, has_landed, same_series
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.api.wire import note, now, pause
 
@@ -50,9 +55,6 @@ FRESH = 5.0
 """Seconds a look is good for. Between it and the start request nothing else may happen."""
 RELOOKS = 3
 """Looks repeated for being too old; a workspace that needs longer for one answer is believed after that."""
-CLOCKS_APART = timedelta(days=1)
-"""By how much CML's clock may be behind Airflow's without hiding a run of an earlier try from a later one."""
-_EVER = datetime.min.replace(tzinfo=UTC)
 FORMER_GAP = 5.0
 """Seconds between looks while a run of a former series stops."""
 BUSY_GAP = 5.0
@@ -66,22 +68,23 @@ class _Then(Enum):
     NEXT_TURN = auto()
 
 
-_Step: TypeAlias = "Started | Busy | _Then"
+_Step: TypeAlias = "Started | Busy | Postponed | _Then"
 
 
-def start_exactly_once(start: Start) -> Exchange[Started | Busy]:
+def start_exactly_once(start: Start) -> Exchange[Started | Busy | Postponed]:
     """Start the run, or find the one that is ours already.
 
-    :returns: `Started`; or `Busy` where waiting is not wanted, or `busy_timeout` is over.
-    :raises CmlRefusedError: CML rejects the start; nothing runs.
-    :raises CmlUnavailableError: CML could not be asked; no start is pending.
+    :returns: `Started`; `Busy` where waiting is not wanted, or `busy_timeout` is over; `Postponed` where the caller can
+        wait itself.
+    :raises CmlRefusedError: CML refuses the start; nothing runs.
+    :raises CmlUnavailableError: CML could not be asked. A start may be out; then the next try looks for it.
     :raises CmlRunMayExistError: a start was sent and its fate cannot be settled; not to be tried again.
     :raises CmlSupersededError: a newer try of this task is at work.
     """
     starting = _Starting(start)
     while True:
         outcome = yield from starting.turn()
-        if isinstance(outcome, Started | Busy):
+        if isinstance(outcome, Started | Busy | Postponed):
             return outcome
 
 
@@ -90,13 +93,9 @@ class _Starting:
 
     def __init__(self, start: Start) -> None:
         self.start = start
-        self.carries_on = start.durable and start.key.try_number > 1
-        """An earlier try may have started a run that is this one's, any time since the dag run began."""
-        since = (began(start.key, CLOCKS_APART) or _EVER) if self.carries_on else None
-        self.history = History(start.ids, since, start.contact)
+        self.history = History(start)
         self.posting = Posting(start, self.history)
         self.settled = start.key.try_number <= 1
-        self.began: float | None = None
         self.stopped: set[str] = set()
         self.relooks = 0
         self.waiting_since: float | None = None
@@ -114,18 +113,26 @@ class _Starting:
 
     def _look(self) -> Exchange[None]:
         try:
-            yield from self.history.look()
-        except CmlError as error:
+            yield from self.history.look(for_active=self.posting.progress.rejections > 0)
+        except CmlUnavailableError as error:
+            if not self.posting.is_pending:
+                raise
+            message = (
+                f"A start was sent and its answer lost, and CML cannot be asked whether it took effect. The next try "
+                f"looks for its run; if there is none, look in CML for a run with {RUN_KEY_VARIABLE}="
+                f"{self.start.sent[-1]}. {error}"
+            )
+            raise CmlUnavailableError(message) from error
+        except CmlRefusedError as error:
             if self.posting.is_pending:
                 raise self.posting.may_exist(f"it could not be looked for: {error}") from error
             raise
-        if self.began is None:
-            self.began = self.history.looked_at
 
     def _fence(self) -> Exchange[_Step]:
         yield from ()
         for key, run in self.history.keyed:
-            if self.start.is_of_my_task(key) and key.order > self.start.key.order:
+            is_newer = self.start.is_of_my_task(key) and key.order > self.start.key.order
+            if is_newer and self.start.key.is_same_airflow(key):
                 message = (
                     f"Try {self.start.key.try_number} of this task is not the newest any more: run {run.id} was "
                     f"started by try {key.try_number}. This process is a leftover; it starts and stops nothing."
@@ -166,6 +173,7 @@ class _Starting:
             for key, run in self.history.keyed
             if run.is_active
             and self.start.is_of_my_task(key)
+            and self.start.key.is_same_airflow(key)
             and key.order < self.start.key.order
             and not same_series(key, self.start.key)
         ]
@@ -191,71 +199,73 @@ class _Starting:
     def _busy(self) -> Exchange[_Step]:
         """Another run is active; or CML refused a start, and no look has shown why."""
         for run in self.history.active:
-            self.posting.refusal = None
+            self.posting.explain_rejection()
             key = RunKey.parse(run.run_key)
             reason = f"run {run.id} of this job is {run.status}"
-            # Our own run on its way out is not somebody else's: it is waited for even where busy means fail or skip.
-            is_own = key is not None and self._is_of_my_series(key) and self._is_on_its_way_out(key, run)
+            # Our own run on its way out is not a foreign one: it is waited for even where busy means fail or skip.
+            # So is a run that may be ours, and carries a key of another release.
+            is_own = key is not None and (
+                (self._is_of_my_series(key) and self._is_on_its_way_out(key, run)) or self.start.may_be_of_my_task(key)
+            )
             if not (self.start.wait_when_busy or is_own):
-                return self._say_busy(reason, run)
+                return Busy(reason, run)
             return (yield from self._wait(reason, run))
-        if self.posting.refusal is None:
+        if self.posting.rejection is None:
             return _Then.NEXT_STEP
-        reason = self.posting.refusal
-        if not (self.start.wait_when_busy or self.posting.is_capacity):
-            return self._say_busy(reason, None)
-        return (yield from self._wait(reason, None, self.posting.refusal_gap()))
+        reason, conflict = self.posting.rejection, self.posting.conflict
+        if not (self.start.wait_when_busy or self.posting.is_capacity or conflict):
+            return Busy(reason)
+        return (yield from self._wait(reason, None, (yield from self.posting.take_backoff()), is_busy=conflict is None))
 
     def _settle(self) -> Exchange[_Step]:
         """Before the first start of a later try: the earlier one may have died with a start in flight.
 
-        Not if a run of the try just before this one is in the list: a try starts one run. A refusal proves nothing.
         What this try has waited already, for a busy job say, counts: the earlier one sent nothing since this one began.
         The task's `retry_delay` does not: Airflow begins the next try of a task at once if its scheduler died.
         """
         if self.settled:
             return _Then.NEXT_STEP
         self.settled = True
-        mine = self.start.key
-        before = (mine.start, mine.nonce, mine.try_number - 1)
-        for key, run in self.history.keyed:
-            if (
-                self.start.is_of_my_task(key)
-                and (key.start, key.nonce, key.try_number) == before
-                and run.status.is_executed
-            ):
-                return _Then.NEXT_STEP
-        waited = self.start.waited + self.history.looked_at - (self.began or 0.0)
-        if waited >= SETTLE:
+        if has_landed(((key, run.status.is_executed) for key, run in self.history.keyed), self.start.key):
             return _Then.NEXT_STEP
-        yield from note(f"Waiting {SETTLE - waited:.0f} s: a start of the earlier try may still be on its way.")
-        yield from pause(SETTLE - waited)
+        left = SETTLE - (self.start.waited + self.history.looked_at - self.history.began)
+        if left <= 0:
+            return _Then.NEXT_STEP
+        reason = (
+            f"try {self.start.key.try_number - 1} of this task may have sent a start that does not show in CML's list "
+            f"of runs yet"
+        )
+        if self.start.can_defer:
+            return Postponed(reason, left, for_job=False, progress=self.posting.progress)
+        yield from note(f"Waiting {left:.0f} s: {reason}.")
+        yield from pause(left)
         return _Then.NEXT_TURN
 
     def _fresh(self) -> Exchange[_Step]:
         """The last check before the start; nothing else stands between the two."""
-        unseen = ""
-        if not self.history.echoes:
-            unseen = "This workspace does not show the environment of runs"
-        elif self.history.is_cut:
-            unseen = "This job has more runs since the dag run began than can be read"
-        if self.carries_on and unseen:
-            message = (
-                f"{unseen}, so try {self.start.key.try_number} cannot tell whether an earlier try started one. A run "
-                f"may exist: look for it in CML. With durable=False the task starts a new run without looking for an "
-                f"earlier one."
-            )
-            raise CmlRunMayExistError(message)
         moment = yield from now()
         is_believed = self.relooks >= RELOOKS and moment - self.history.seen_at <= FRESH
         if moment - self.history.looked_at > FRESH and not is_believed:
             self.relooks += 1
             return _Then.NEXT_TURN
         self.relooks = 0
+        unseen = ""
+        unreadable = [run.id for run in self.history.unreadable if not self.history.is_before_dag_run(run)]
+        if unreadable:
+            unseen = f"No run of this job shows its environment, and run {unreadable[0]} may be one of this task"
+        elif self.history.is_cut:
+            unseen = "This job has more runs since the dag run began than can be read"
+        if self.history.reads_back and unseen:
+            message = (
+                f"{unseen}, so try {self.start.key.try_number} cannot tell whether an earlier try started one. A run "
+                f"may exist: look for it in CML. With durable=False the task starts a new run without looking for an "
+                f"earlier one."
+            )
+            raise CmlRunMayExistError(message)
         return _Then.NEXT_STEP
 
     def _is_of_my_series(self, key: RunKey) -> bool:
-        if not self.start.is_of_my_task(key):
+        if not self.start.is_of_my_task(key) or key.order > self.start.key.order:
             return False
         return self.start.is_of_my_try(key) or (self.start.durable and same_series(key, self.start.key))
 
@@ -263,27 +273,30 @@ class _Starting:
         """STOPPING, and begun by an earlier try: waited for, not carried on with."""
         return run.status is JobRunStatus.STOPPING and not self.start.is_of_my_try(key)
 
-    def _wait(self, reason: str, run: JobRun | None, gap: float | None = None) -> Exchange[_Step]:
-        """Pause before the next turn; `Busy` when the time given for waiting is over."""
+    def _wait(
+        self, reason: str, run: JobRun | None, gap: float | None = None, *, is_busy: bool = True
+    ) -> Exchange[_Step]:
+        """Pause before the next turn; `Busy` when the time given for waiting is over.
+
+        :param is_busy: it is the job that is waited for; without, `busy_timeout` does not count.
+        """
+        # While a start is lost it is looked for here: what the next flow would need to know of it is not carried on.
+        if self.start.can_defer and not self.posting.is_pending:
+            return Postponed(reason, gap or BUSY_GAP, is_busy and self.start.wait_when_busy, self.posting.progress)
         moment = yield from now()
-        if self.waiting_since is None:
-            self.waiting_since = moment
         if reason != self.waiting_for:
             self.waiting_for = reason
             yield from note(f"Waiting: {reason}.")
-        if self.start.wait_elsewhere:
-            return self._say_busy(reason, run, gap or BUSY_GAP)
         if gap is None:
             gap = min(BUSY_GAP * 1.5**self.waits, max(self.start.poll_interval, 1.0))
             self.waits = min(self.waits + 1, 20)
-        gap *= random.uniform(0.8, 1.2)  # noqa: S311 - jitter: many waiters must not knock together
-        if self.start.busy_timeout is not None:
+        if is_busy:
+            gap *= random.uniform(0.8, 1.2)  # noqa: S311 - jitter: many waiters must not start at the same moment
+        if is_busy and self.start.busy_timeout is not None:
+            self.waiting_since = moment if self.waiting_since is None else self.waiting_since
             left = self.waiting_since + self.start.busy_timeout - moment
             if left <= 0:
-                return self._say_busy(reason, run, timed_out=True)
+                return Busy(reason, run, timed_out=True)
             gap = min(gap, left)
         yield from pause(gap)
         return _Then.NEXT_TURN
-
-    def _say_busy(self, reason: str, run: JobRun | None, gap: float = 0.0, *, timed_out: bool = False) -> Busy:
-        return Busy(reason, run, timed_out, gap, self.posting.refusals)

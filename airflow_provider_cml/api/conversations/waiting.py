@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api import v2
+from airflow_provider_cml.api.conversations.finding import read_list
 from airflow_provider_cml.api.errors import (
     CmlError,
     CmlRefusedError,
@@ -37,6 +38,8 @@ UNKNOWN_BOUND = 1800.0
 STOP_PATIENCE = 120.0
 """Seconds a stop is watched for its effect."""
 STOP_GAP = 2.0
+NEWEST = 20
+"""Entries of a job's history that are read to stop the run of a task that is being killed."""
 SHORTEST_GAP = 1.0
 AGE_SHARE = 0.1
 """The gap between two looks, as a share of the run's age: a run of a minute is told three seconds late on average."""
@@ -194,9 +197,12 @@ def stop_in_passing(ids: JobIds, key: RunKey, run_id: str, seconds: float) -> Ex
     if run_id:
         seen = [(yield from v2.get_job_run(ids.project_id, ids.job_id, run_id, patience=0, read_timeout=allowed))]
     else:
-        page = yield from v2.list_job_runs(ids.project_id, ids.job_id, patience=0, read_timeout=allowed)
+        # Few entries: there is no time to read a large page twice.
+        page = yield from v2.list_job_runs(
+            ids.project_id, ids.job_id, page_size=NEWEST, patience=0, read_timeout=allowed
+        )
         keyed = [(RunKey.parse(run.run_key), run) for run in page.items if run.status.is_executed]
-        seen = [run for found, run in keyed if found is not None and found.attempt == key.attempt]
+        seen = [run for found, run in keyed if found is not None and _is_own(found, key)]
     if not seen:
         yield from note(
             f"The task is killed while the answer to its start is out. A run may exist: look in CML for a run with "
@@ -217,10 +223,13 @@ def look_for_doubles(ids: JobIds, key: RunKey, run_id: str) -> Exchange[None]:
     stopped; one that is over is told as an error of the log, because it cannot be undone. A run with this very key,
     its POST number included, comes of no start of ours: CML's own Job Retry makes copies of runs.
     """
-    page = yield from v2.list_job_runs(ids.project_id, ids.job_id)
-    for run in page.items:
+    listing = yield from read_list(
+        lambda token, size: v2.list_job_runs(ids.project_id, ids.job_id, page_size=size, page_token=token),
+        lambda runs: len(runs) >= v2.PAGE_SIZE,
+    )
+    for run in listing.items:
         found = RunKey.parse(run.run_key)
-        if found is None or found.attempt != key.attempt or run.id == run_id or not run.status.is_executed:
+        if found is None or not _is_own(found, key) or run.id == run_id or not run.status.is_executed:
             continue
         if found == key:
             yield from note(f"Run {run.id} has the key of run {run_id}: CML's Job Retry made it, and it is left alone.")
@@ -237,6 +246,11 @@ def look_for_doubles(ids: JobIds, key: RunKey, run_id: str) -> Exchange[None]:
                 f"The job has run twice for this task.",
                 warning=True,
             )
+
+
+def _is_own(found: RunKey, key: RunKey) -> bool:
+    """Whether a run may be stopped as one of this try: of another Airflow's copy of the task it may not."""
+    return found.is_same_try(key) and found.is_same_airflow(key)
 
 
 def _timed_out(wait: Wait, run: JobRun | None) -> CmlWaitTimeoutError:

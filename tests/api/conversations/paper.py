@@ -10,11 +10,12 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
 from airflow_provider_cml.api.conversations.finding import JobIds
-from airflow_provider_cml.api.errors import CmlError
+from airflow_provider_cml.api.errors import CmlError, CmlResponseTooLargeError
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE, RunKey
 from airflow_provider_cml.api.wire import Response
 from tests.api.playing import Player, document, grpc_error, lost, unsent
@@ -39,9 +40,14 @@ def try_number(number: int, **changes: Any) -> RunKey:
 
 
 def of_dag_run(paper: PaperJob, age: float, **changes: Any) -> RunKey:
-    """My key, where the dag run began so many seconds ago by CML's clock."""
+    """My key, where the dag run began so many seconds ago by Airflow's clock."""
     began = EPOCH + timedelta(seconds=paper.player.now - age)
     return replace(KEY, start=int(began.timestamp() * 1_000_000), **changes)
+
+
+def dag_run_age(paper: PaperJob, key: RunKey) -> float | None:
+    """Seconds since the key's dag run began, by Airflow's clock; None under a nonce."""
+    return None if key.nonce else EPOCH.timestamp() + paper.player.now - key.start / 1_000_000
 
 
 class PaperJob:
@@ -55,6 +61,12 @@ class PaperJob:
         self.list_echoes = True
         self.echoes = True
         self.is_dated = True
+        self.clock = 0.0
+        """Seconds by which CML's clock is ahead of Airflow's."""
+        self.has_date = True
+        """Whether CML's answers tell its clock, in a Date header."""
+        self.largest: int | None = None
+        """Bytes of a list that are read at most; a larger answer is an error."""
         self.failing: list[Outcome] = []
         """What comes of the next requests that are no starts, before anything else does."""
         self.stop_takes = 3.0
@@ -63,10 +75,16 @@ class PaperJob:
 
     def add(self, status: str = "running", key: RunKey | None = None, post: str = "1.aaaa", age: float = 600.0) -> str:
         """Put a run into the history; a key of None makes it somebody else's."""
-        variables = {"DB_PASSWORD": "hunter2"}
-        if key is not None:
-            variables[RUN_KEY_VARIABLE] = str(key.with_post(post))
+        return self.add_with("" if key is None else str(key.with_post(post)), status, age)
+
+    def add_with(self, text: str, status: str = "running", age: float = 600.0) -> str:
+        """Put a run into the history whose key is any text."""
+        variables = {"DB_PASSWORD": "hunter2"} | ({RUN_KEY_VARIABLE: text} if text else {})
         return self._enter(variables, status, self.player.now - age)
+
+    def add_by_hand(self, status: str = "succeeded", age: float = 600.0) -> str:
+        """Put a run into the history that has no environment: somebody started it in the user interface."""
+        return self._enter({}, status, self.player.now - age)
 
     def set(self, run_id: str, status: str, after: float = 0.0) -> None:
         """Change a run's status, now or later."""
@@ -126,13 +144,20 @@ class PaperJob:
             self.player.at(self.stop_takes, lambda: self.set(found[1], "stopped"))
         return document(self._shown(known[0], echoes=self.echoes))
 
-    def _page(self, request: Request) -> Response:
+    def _page(self, request: Request) -> Outcome:
         query = dict(request.query)
         assert query["sort"] == "-created_at"
         begin = int(query.get("page_token", "0"))
         end = begin + min(self.page_size, int(query["page_size"]))
         shown = [self._shown(run, echoes=self.list_echoes and self.echoes) for run in self.runs[begin:end]]
-        return document({"job_runs": shown, "next_page_token": str(end) if end < len(self.runs) else ""})
+        date = EPOCH + timedelta(seconds=self.player.now + self.clock)
+        page = document(
+            {"job_runs": shown, "next_page_token": str(end) if end < len(self.runs) else ""},
+            headers={"date": format_datetime(date, usegmt=True)} if self.has_date else {},
+        )
+        if self.largest is not None and len(page.body) > self.largest:
+            return CmlResponseTooLargeError(f"the answer is larger than {self.largest} bytes")
+        return page
 
     def _start(self, request: Request) -> Outcome:
         self.started_at.append(self.player.now)
@@ -168,7 +193,7 @@ class PaperJob:
         )
 
     def _shown(self, run: dict[str, Any], *, echoes: bool) -> dict[str, Any]:
-        created = EPOCH + timedelta(seconds=run["created"])
+        created = EPOCH + timedelta(seconds=run["created"] + self.clock)
         return {
             "id": run["id"],
             "project_id": IDS.project_id,

@@ -102,7 +102,7 @@ def test_run_that_is_listed_late() -> None:
     cursor = looked(paper).cursor
     newer = paper.add("succeeded", age=10)
     found = looked(paper, cursor)
-    late = paper.add("succeeded", age=10 + LISTED_WITHIN - 1)
+    late = paper.add("succeeded", age=10 + LISTED_WITHIN.total_seconds() - 1)
 
     assert ([newer], [late]) == (told(found), told(looked(paper, found.cursor)))
 

@@ -23,11 +23,12 @@ from airflow_provider_cml.api.conversations.finding import (
     find_project,
     is_id,
     newest_runs,
+    read_list,
 )
 from airflow_provider_cml.api.endpoint import Endpoint
-from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError, CmlRefusedError
+from airflow_provider_cml.api.errors import CmlLookupError, CmlProtocolError, CmlRefusedError, CmlResponseTooLargeError
 from airflow_provider_cml.api.models import Page
-from airflow_provider_cml.api.wire import Request, Response
+from airflow_provider_cml.api.wire import Exchange, Request, Response
 from tests.api.conversations.paper import EPOCH, IDS, KEY, PaperJob, of_dag_run
 from tests.api.playing import Player, document, grpc_error
 
@@ -338,7 +339,7 @@ def test_a_refusal_of_the_list_itself_is_told() -> None:
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: all_pages(lambda token: v2.list_job_runs(PROJECT, JOB, page_token=token)),
+        lambda: all_pages(lambda token, size: v2.list_job_runs(PROJECT, JOB, page_size=size, page_token=token)),
         lambda: find_job_run_by_key(IDS, str(KEY)),
         lambda: find_newest_job_run(IDS, EPOCH),
     ],
@@ -356,15 +357,78 @@ def test_pages_that_repeat_are_an_error(tokens: list[str], empty: bool, read: Ca
 def test_all_pages() -> None:
     """All items of all pages, in order; empty pages in between are no end."""
     pages = {"": Page((1, 2), "x"), "x": Page((), "y"), "y": Page((3,), "")}
-    asked: list[str] = []
+    asked: list[tuple[str, int]] = []
 
-    def ask(token: str) -> Any:
-        asked.append(token)
+    def ask(token: str, size: int) -> Any:
+        asked.append((token, size))
         yield from ()
         return pages[token]
 
     assert [1, 2, 3] == Player().play(all_pages(ask))
-    assert ["", "x", "y"] == asked
+    assert [("", 100), ("x", 100), ("y", 100)] == asked
+
+
+TWOS = ["", *(f"{number}/2" for number in range(2, 12, 2))]
+
+
+class Numbers:
+    """A list of so many numbers; a token belongs to the size of its page, and some numbers are very large."""
+
+    def __init__(self, count: int, *large: int, most: int = 1) -> None:
+        self.items = list(range(count))
+        self.large = large
+        self.most = most
+        self.asked: list[tuple[str, int]] = []
+
+    def fetch(self, token: str, size: int) -> Exchange[Page[int]]:
+        """A page; too large with more than `most` large numbers on it."""
+        self.asked.append((token, size))
+        yield from ()
+        begin, _, of_size = token.partition("/")
+        assert not token or of_size == str(size)
+        first = int(begin or 0)
+        found = tuple(self.items[first : first + size])
+        if sum(item in self.large for item in found) > self.most:
+            message = "the answer is larger than 16 MiB"
+            raise CmlResponseTooLargeError(message)
+        rest = f"{first + size}/{size}" if first + size < len(self.items) else ""
+        return Page(found, rest, EPOCH + timedelta(seconds=len(self.asked)))
+
+
+@pytest.mark.parametrize(
+    ("large", "asked"),
+    [
+        ((), [("", 8), ("8/8", 8)]),
+        ((0, 1), [("", 8), ("", 4), ("", 2), ("", 1), *((f"{n}/1", 1) for n in range(1, 12))]),
+        ((0, 5), [("", 8), ("", 4), ("4/4", 4), ("8/4", 4)]),
+        ((8, 11), [("", 8), ("8/8", 8), ("", 4), ("4/4", 4), ("8/4", 4), *((t, 2) for t in TWOS)]),
+    ],
+)
+def test_too_large_pages(large: tuple[int, ...], asked: list[tuple[str, int]]) -> None:
+    """The list is read again from its first page, with half the size, until each page is small enough."""
+    numbers = Numbers(12, *large)
+    player = Player()
+
+    listing = player.play(read_list(numbers.fetch, page_size=8))
+
+    assert (numbers.items, True) == (listing.items, listing.is_complete)
+    assert asked == numbers.asked
+    assert len({size for _, size in asked}) - 1 == player.said.count("Reading the list with ")
+
+
+def test_an_item_that_is_too_large() -> None:
+    """One that cannot be read by itself ends the reading, with its own error."""
+    with pytest.raises(CmlResponseTooLargeError):
+        Player().play(read_list(Numbers(3, 1, most=0).fetch))
+
+
+@pytest.mark.parametrize(("most", "read", "is_complete"), [(1, 4, False), (4, 4, False), (5, 8, False), (9, 12, True)])
+def test_a_list_is_read_as_far_as_wanted(most: int, read: int, is_complete: bool) -> None:
+    """Whole pages, and no more of them than it takes; it is told whether that is all, and CML's clock at the first."""
+    listing = Player().play(read_list(Numbers(12).fetch, lambda items: len(items) >= most, 4))
+
+    assert (read, is_complete) == (len(listing.items), listing.is_complete)
+    assert EPOCH + timedelta(seconds=1) == listing.date
 
 
 def test_pages_of_the_emulator(drive: Callable[[Endpoint], Driver], cml: Emulator, workspace: Workspace) -> None:

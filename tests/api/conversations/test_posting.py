@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_cml.api.conversations.history import History
 from airflow_provider_cml.api.conversations.posting import (
+    CONFLICT_PATIENCE,
     GRACE,
     LOSS_GAPS,
     REFUSAL_GAPS,
@@ -16,7 +17,7 @@ from airflow_provider_cml.api.conversations.posting import (
     UNSENT_PATIENCE,
     Posting,
 )
-from airflow_provider_cml.api.conversations.start import Origin, Start, Started
+from airflow_provider_cml.api.conversations.start import Origin, Progress, Start, Started
 from airflow_provider_cml.api.errors import (
     CmlConnectionError,
     CmlForbiddenError,
@@ -31,13 +32,18 @@ from tests.api.playing import document, grpc_error, html, lost
 
 
 def posting_on(paper: PaperJob, **settings: Any) -> Posting:
-    history = History(IDS)
+    start = Start(IDS, KEY, {"A": "b"}, **settings)
+    history = History(start)
     paper.player.play(history.look())
-    return Posting(Start(IDS, KEY, {"A": "b"}, **settings), history)
+    return Posting(start, history)
 
 
 def post(paper: PaperJob, posting: Posting) -> Started | None:
     return paper.player.play(posting.post())
+
+
+def backoff(paper: PaperJob, posting: Posting) -> float:
+    return paper.player.play(posting.take_backoff())
 
 
 def settle(paper: PaperJob, posting: Posting) -> None:
@@ -76,7 +82,7 @@ def test_each_post_has_a_number_of_its_own() -> None:
     posts = [key.post for key in paper.keys if key is not None]
     assert ["1", "2", "1"] == [text.partition(".")[0] for text in posts]
     assert 3 == len(set(posts))
-    assert [KEY.attempt] * 3 == [key.attempt for key in paper.keys if key is not None]
+    assert [KEY.with_post(text) for text in posts] == paper.keys
 
 
 @pytest.mark.parametrize(
@@ -90,46 +96,115 @@ def test_each_post_has_a_number_of_its_own() -> None:
         (Response(429), "CML takes no more requests now (429)", True),
     ],
 )
-def test_a_refused_start(fate: Fate, reason: str, capacity: bool) -> None:
-    """All faces of busy are refusals: known to have started nothing, and no loss."""
+def test_a_rejected_start(fate: Fate, reason: str, capacity: bool) -> None:
+    """All faces of busy are rejections: known to have started nothing, and no loss."""
     paper = PaperJob(fate)
     posting = posting_on(paper)
 
     assert post(paper, posting) is None
-    assert (reason, capacity, False, 0) == (posting.refusal, posting.is_capacity, posting.is_pending, posting.losses)
+    assert (reason, capacity, None) == (posting.rejection, posting.is_capacity, posting.conflict)
+    assert (False, Progress(rejections=1)) == (posting.is_pending, posting.progress)
 
 
-def test_gaps_after_refusals_grow() -> None:
-    """15, 30, 60 ... 300 seconds; taking the gap forgets the refusal, not how many there were."""
+def test_gaps_after_rejections_grow() -> None:
+    """15, 30, 60 ... 300 seconds; taking the gap forgets the rejection, not how many there were."""
     paper = PaperJob(*["skipped"] * 8)
     posting = posting_on(paper)
     gaps = []
     for _ in range(8):
         post(paper, posting)
-        gaps.append(posting.refusal_gap())
+        gaps.append(backoff(paper, posting))
 
     assert [*REFUSAL_GAPS, REFUSAL_GAPS[-1], REFUSAL_GAPS[-1]] == gaps
-    assert posting.refusal is None
+    assert posting.rejection is None
 
 
-def test_a_refusal_told_late_is_taken_over() -> None:
-    """A start of an earlier conversation, accepted and then skipped: its gap is the first thing that is waited for."""
-    posting = posting_on(PaperJob(), refusals=3, refusal="CML skipped run x")
+def test_a_rejection_told_late_is_taken_over() -> None:
+    """A start of an earlier flow, accepted and then skipped: its gap is the first thing that is waited for."""
+    paper = PaperJob()
+    posting = posting_on(paper, progress=Progress(rejections=3), rejection="CML skipped run x")
 
-    assert ("CML skipped run x", False) == (posting.refusal, posting.is_capacity)
-    assert (REFUSAL_GAPS[2], None) == (posting.refusal_gap(), posting.refusal)
+    assert ("CML skipped run x", False) == (posting.rejection, posting.is_capacity)
+    assert (REFUSAL_GAPS[2], None) == (backoff(paper, posting), posting.rejection)
 
 
 @pytest.mark.parametrize(("asked", "gap"), [("40", 40.0), ("0", 1.0), ("99999", 600.0), ("soon", REFUSAL_GAPS[0])])
-def test_retry_after_of_a_refused_start(asked: str, gap: float) -> None:
+def test_retry_after_of_a_rejected_start(asked: str, gap: float) -> None:
     """A 429 may say how long to stay away."""
     paper = PaperJob(document({}, 429, {"retry-after": asked}), "skipped")
     posting = posting_on(paper)
     post(paper, posting)
-    first = posting.refusal_gap()
+    first = backoff(paper, posting)
     post(paper, posting)
 
-    assert (gap, REFUSAL_GAPS[1]) == (first, posting.refusal_gap())
+    assert (gap, REFUSAL_GAPS[1]) == (first, backoff(paper, posting))
+
+
+# ------------------------------------------------------------------------------------------------ conflicts
+
+CONFLICTS = [
+    pytest.param(grpc_error(409, "the project is being archived", 10), ' ("the project is being archived")', id="409"),
+    pytest.param(Response(412), "", id="412"),
+    pytest.param(grpc_error(400, "the runtime is disabled", 9), ' ("the runtime is disabled")', id="code 9"),
+]
+
+
+@pytest.mark.parametrize(("fate", "said"), CONFLICTS)
+def test_a_conflict(fate: Response, said: str) -> None:
+    """A rejection with CML's own words, counted and timed, and no loss; the log says that it is repeated."""
+    paper = PaperJob(fate, fate)
+    posting = posting_on(paper)
+    paper.player.now += 40
+
+    assert post(paper, posting) is None
+    assert (f"CML does not take the start{said}", False) == (posting.rejection, posting.is_capacity)
+    assert (True, False) == (posting.conflict is not None, posting.is_pending)
+    assert Progress(0, 1, 40.0) == posting.progress
+    assert (REFUSAL_GAPS[0], None, None) == (backoff(paper, posting), posting.rejection, posting.conflict)
+    post(paper, posting)
+    assert [("CML does not take the start now; it is repeated for 600 s.", True)] == [
+        (note.text, note.warning) for note in paper.player.notes
+    ]
+
+
+@pytest.mark.parametrize("losses", [0, 1])
+@pytest.mark.parametrize(("fate", "said"), CONFLICTS)
+def test_conflicts_are_final_after_ten_minutes(fate: Response, said: str, losses: int) -> None:
+    """Counted over all flows of the try. CML's text ends it; after a loss, that a run may exist."""
+    paper = PaperJob(fate, fate)
+    posting = posting_on(paper, waited=700.0, progress=Progress(losses, 4, conflict_since=120.0))
+    paper.player.now += 19
+    post(paper, posting)
+    gap = backoff(paper, posting)
+    paper.player.now += gap
+
+    with pytest.raises(CmlRunMayExistError if losses else CmlRefusedError) as caught:
+        post(paper, posting)
+
+    assert (1.0, CONFLICT_PATIENCE) == (gap, 700.0 + paper.player.now - 1000.0 - 120.0)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("fate", [grpc_error(400, "already active", 9), "skipped", "explained"])
+def test_a_busy_job_ends_a_conflict(fate: Fate) -> None:
+    """As soon as the job is known to be busy, the ten minutes begin anew with the next conflict."""
+    conflict = grpc_error(400, "the runtime is disabled", 9)
+    paper = PaperJob(*([conflict] if fate == "explained" else [conflict, fate]), conflict)
+    posting = posting_on(paper)
+    post(paper, posting)
+    if fate == "explained":
+        posting.explain_rejection()
+        assert (None, None) == (posting.rejection, posting.conflict)
+    else:
+        post(paper, posting)
+    before = posting.progress.conflict_since
+    paper.player.now += CONFLICT_PATIENCE
+    post(paper, posting)
+
+    assert (None, CONFLICT_PATIENCE) == (before, posting.progress.conflict_since)
+
+
+# ------------------------------------------------------------------------------------------------ refusals
 
 
 @pytest.mark.parametrize(
@@ -143,7 +218,7 @@ def test_retry_after_of_a_refused_start(asked: str, gap: float) -> None:
         (grpc_error(501, "no", 12), CmlRefusedError),
     ],
 )
-def test_a_rejected_start(fate: Fate, error: type[Exception]) -> None:
+def test_a_refused_start(fate: Fate, error: type[Exception]) -> None:
     """CML would say so again: it ends the try at once; after a loss it ends with the words that a run may exist."""
     paper = PaperJob(fate, "vanished", fate)
     posting = posting_on(paper)
@@ -168,6 +243,7 @@ def test_a_rejected_start(fate: Fate, error: type[Exception]) -> None:
         Response(502),
         Response(504),
         html("Sign in"),
+        html("404 Not Found", 404),
         document({}),
         Response(200, {}, b'{"id": "x'),
     ],
@@ -178,7 +254,7 @@ def test_a_lost_start(fate: Fate) -> None:
     posting = posting_on(paper)
 
     assert post(paper, posting) is None
-    assert (True, 1, None) == (posting.is_pending, posting.losses, posting.refusal)
+    assert (True, Progress(losses=1), None) == (posting.is_pending, posting.progress, posting.rejection)
     assert "The answer to the start was lost." in paper.player.said
 
 
@@ -199,7 +275,7 @@ def test_a_lost_start_is_looked_for_in_growing_gaps_until_its_time_is_over() -> 
 
 
 def test_a_receipt_settles_a_loss() -> None:
-    """A SKIPPED entry with this POST's number: the start arrived, and was refused."""
+    """A SKIPPED entry with this POST's number: the start arrived, and was rejected."""
     paper = PaperJob("lost")
     paper.add("running")
     posting = posting_on(paper)
@@ -207,7 +283,8 @@ def test_a_receipt_settles_a_loss() -> None:
     paper.player.play(posting.history.look())
 
     assert paper.player.play(posting.settle_loss())
-    assert (False, "CML called the job busy", 1) == (posting.is_pending, posting.refusal, posting.losses)
+    assert (False, "CML called the job busy") == (posting.is_pending, posting.rejection)
+    assert Progress(losses=1, rejections=1) == posting.progress
 
 
 def test_a_receipt_of_another_post_settles_nothing() -> None:
@@ -222,56 +299,84 @@ def test_a_receipt_of_another_post_settles_nothing() -> None:
     assert posting.is_pending
 
 
-def test_losses_have_a_bound() -> None:
-    """Two are sent again; the third ends the try for good, naming the key to look for."""
+@pytest.mark.parametrize("before", range(RESENDS + 1))
+def test_losses_have_a_bound(before: int) -> None:
+    """Two are sent again; the third of the try, in whatever flow, ends it for good, naming the key to look for."""
     paper = PaperJob(*["vanished"] * 5)
-    posting = posting_on(paper)
-    for _ in range(RESENDS):
+    posting = posting_on(paper, progress=Progress(losses=before))
+    for _ in range(RESENDS - before):
         post(paper, posting)
         settle(paper, posting)
     post(paper, posting)
 
     with pytest.raises(
-        CmlRunMayExistError, match=r"the answers to 3 starts in a row were lost. A run may exist"
+        CmlRunMayExistError, match=r"the answers to 3 starts of this try were lost. A run may exist"
     ) as caught:
         settle(paper, posting)
 
     assert f"AIRFLOW_RUN_KEY={paper.keys[-1]}" in str(caught.value)
 
 
-def test_a_loss_without_echoes_cannot_be_settled() -> None:
-    """Nothing can be looked for by key, so nothing is sent again."""
+@pytest.mark.parametrize(
+    ("echoes", "ages", "is_known"),
+    [
+        pytest.param(False, {"before": 600.0}, True, id="listed before"),
+        pytest.param(False, {}, True, id="none"),
+        pytest.param(False, {"after": 0.0}, False, id="new"),
+        pytest.param(False, {"before": 10.0, "after": 95.0}, False, id="listed late"),
+        pytest.param(False, {"before": 10.0, "after": 105.0}, True, id="too old to be listed late"),
+        pytest.param(True, {"before": 600.0, "after": 0.0}, True, id="another run shows its environment"),
+    ],
+)
+def test_a_loss_and_runs_without_environments(echoes: bool, ages: dict[str, float], is_known: bool) -> None:
+    """A run that the last list before the POST did not hold, and that shows none, may be the lost start's.
+
+    Where it is not, the start is looked for as long as anywhere, and may be sent again.
+    """
     paper = PaperJob("vanished")
-    paper.echoes = False
-    paper.add("succeeded")
+    if echoes:
+        paper.add("succeeded", age=700)
+    if "before" in ages:
+        paper.add_by_hand(age=ages["before"])
     posting = posting_on(paper)
     post(paper, posting)
+    if "after" in ages:
+        new = paper.add_by_hand(age=ages["after"])
+    paper.player.play(posting.history.look())
 
-    with pytest.raises(CmlRunMayExistError, match="does not show the environment of runs"):
-        paper.player.play(posting.settle_loss())
+    if is_known:
+        settle(paper, posting)
+        assert not posting.is_pending
+    else:
+        with pytest.raises(CmlRunMayExistError, match=f"run {new}, which began since, shows no environment"):
+            settle(paper, posting)
+    assert paper.started_at[0] + GRACE == paper.player.now
 
 
 def test_an_echo_in_an_answer_is_an_echo() -> None:
-    """A list may hide environments; an answer to a start that shows one is proof enough to wait."""
+    """A list may hide environments; where an answer to a start shows one, a run without has none."""
     paper = PaperJob("skipped", "vanished")
-    paper.add("succeeded")
+    paper.echoes = False
     posting = posting_on(paper)
+    paper.echoes = True
     post(paper, posting)
     paper.echoes = False
-    posting.history._runs.clear()
-    paper.player.play(posting.history.look())
     post(paper, posting)
+    paper.add_by_hand(age=0)
+    paper.player.play(posting.history.look())
 
-    assert paper.player.play(posting.settle_loss())
+    settle(paper, posting)
+
+    assert not posting.is_pending
 
 
 def test_a_start_that_was_not_sent() -> None:
-    """Nothing left this machine: no loss, no refusal, a pause, and another turn."""
+    """Nothing left this machine: no loss, no rejection, a pause, and another turn."""
     paper = PaperJob("unsent")
     posting = posting_on(paper)
 
     assert post(paper, posting) is None
-    assert (False, 0, None) == (posting.is_pending, posting.losses, posting.refusal)
+    assert (False, Progress(), None) == (posting.is_pending, posting.progress, posting.rejection)
     assert (1, True) == (len(paper.player.pauses), 5 < paper.player.pauses[0] <= 15)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,10 @@ from tests.api.conversations.paper import IDS, KEY
         (replace(KEY, start=KEY.start + 1), False, True),
         (replace(KEY, nonce="x"), False, True),
         (replace(KEY, map_index=3), False, False),
-        (replace(KEY, deployment="test"), False, False),
+        (replace(KEY, loop_index=3), False, False),
+        (replace(KEY, deployment="test"), True, True),
+        (replace(KEY, deployment="test", start=KEY.start + 1), False, False),
+        (replace(KEY, version="v3"), False, False),
     ],
 )
 def test_whose_start(other: RunKey, of_my_try: bool, of_my_task: bool) -> None:
@@ -28,6 +32,14 @@ def test_whose_start(other: RunKey, of_my_try: bool, of_my_task: bool) -> None:
     start = Start(IDS, KEY)
 
     assert (of_my_try, of_my_task) == (start.is_of_my_try(other), start.is_of_my_task(other))
+
+
+@pytest.mark.parametrize(
+    ("change", "may_be"), [({"version": "v3"}, True), ({"version": "v3", "loop_index": 3}, False), ({}, False)]
+)
+def test_whose_start_of_another_version(change: dict[str, Any], may_be: bool) -> None:
+    """A key of another version with our ids may be ours."""
+    assert may_be is Start(IDS, KEY).may_be_of_my_task(replace(KEY, **change))
 
 
 def test_repr_shows_no_environment() -> None:

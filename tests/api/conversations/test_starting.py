@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 
 from airflow_provider_cml.api.conversations import history
-from airflow_provider_cml.api.conversations.posting import GRACE, REFUSAL_GAPS
-from airflow_provider_cml.api.conversations.start import Busy, Origin, Start, Started
+from airflow_provider_cml.api.conversations.posting import CONFLICT_PATIENCE, GRACE, REFUSAL_GAPS
+from airflow_provider_cml.api.conversations.start import Busy, Origin, Postponed, Progress, Start, Started
 from airflow_provider_cml.api.conversations.starting import BUSY_GAP, FRESH, RELOOKS, SETTLE, start_exactly_once
 from airflow_provider_cml.api.errors import (
     CmlConnectionError,
     CmlForbiddenError,
     CmlRefusedError,
     CmlRunMayExistError,
-    CmlServerError,
     CmlSupersededError,
+    CmlUnavailableError,
 )
 from airflow_provider_cml.api.run_key import RunKey
 from airflow_provider_cml.api.wire import Response
-from tests.api.conversations.paper import IDS, KEY, Fate, PaperJob, of_dag_run, try_number
-from tests.api.playing import grpc_error, lost
+from tests.api.conversations.paper import IDS, KEY, Fate, PaperJob, dag_run_age, of_dag_run, try_number
+from tests.api.playing import grpc_error, html, lost, unsent
 
 BUSY_FACES = [
     pytest.param(grpc_error(400, "job run for job x already active", 9), id="400"),
@@ -38,7 +38,8 @@ CLEARED = replace(KEY, try_number=2, max_tries=4)
 """The first try after a clear of a task whose first try is over."""
 
 
-def begin(paper: PaperJob, key: RunKey = KEY, **settings: Any) -> Started | Busy:
+def begin(paper: PaperJob, key: RunKey = KEY, **settings: Any) -> Started | Busy | Postponed:
+    settings.setdefault("dag_run_age", dag_run_age(paper, key))
     return paper.player.play(start_exactly_once(Start(IDS, key, {"A": "b"}, **settings)))
 
 
@@ -51,6 +52,12 @@ def started(paper: PaperJob, key: RunKey = KEY, **settings: Any) -> Started:
 def busy(paper: PaperJob, key: RunKey = KEY, **settings: Any) -> Busy:
     outcome = begin(paper, key, **settings)
     assert isinstance(outcome, Busy), outcome
+    return outcome
+
+
+def postponed(paper: PaperJob, key: RunKey = KEY, **settings: Any) -> Postponed:
+    outcome = begin(paper, key, can_defer=True, **settings)
+    assert isinstance(outcome, Postponed), outcome
     return outcome
 
 
@@ -405,7 +412,36 @@ def test_three_losses_end_the_try_for_good() -> None:
     assert 3 == paper.posts
 
 
-def test_a_lost_refusal_is_settled_by_its_receipt() -> None:
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_losses_of_earlier_flows_count(before: int) -> None:
+    """The bound holds for the whole try, however often it was deferred."""
+    paper = PaperJob(*["vanished"] * 9)
+
+    with pytest.raises(CmlRunMayExistError, match="the answers to 3 starts of this try were lost"):
+        begin(paper, progress=Progress(losses=before))
+
+    assert 3 - before == paper.posts
+
+
+def test_losses_are_told_with_the_run() -> None:
+    """Those of earlier flows, too: the look for a second run depends on them."""
+    found = started(PaperJob("lost"), progress=Progress(losses=1))
+    quiet = started(PaperJob(), progress=Progress(losses=1))
+
+    assert (2, 1) == (found.losses, quiet.losses)
+
+
+def test_losses_and_rejections_cross_a_deferral() -> None:
+    """A flow that leaves the waiting to the caller tells what the try has been through; it looks for a loss before."""
+    paper = PaperJob("vanished", "skipped")
+
+    outcome = postponed(paper, progress=Progress(losses=1, rejections=2))
+
+    assert (Progress(losses=2, rejections=3), REFUSAL_GAPS[2]) == (outcome.progress, outcome.seconds)
+    assert 1000 + GRACE <= paper.player.now
+
+
+def test_a_lost_rejection_is_settled_by_its_receipt() -> None:
     """The job was busy when the lost start arrived; its end is waited for, and the next start is no repetition."""
     paper = PaperJob("lost")
     foreign: list[str] = []
@@ -432,15 +468,40 @@ def test_a_pending_loss_comes_before_busy(wait_when_busy: bool) -> None:
     assert (Origin.FOUND, 1) == (outcome.origin, paper.posts)
 
 
-def test_a_look_that_fails_while_a_loss_is_pending() -> None:
-    """It cannot be looked for, so a run may exist; failing looks are tried for ten minutes before."""
+@pytest.mark.parametrize("outage", [Response(503), lost(), unsent(), html("404 Not Found", 404), html("Sign in")])
+def test_an_outage_while_a_loss_is_pending(outage: Any) -> None:
+    """It is survived for ten minutes, and then not final: the next try looks for the run. The message names the key."""
     paper = PaperJob("vanished")
-    paper.player.at(1, lambda: paper.failing.extend([Response(503)] * 1000))
+    paper.player.at(1, lambda: paper.failing.extend([outage] * 1000))
 
-    with pytest.raises(CmlRunMayExistError, match=r"could not be looked for: .*503.*A run may exist"):
+    with pytest.raises(CmlUnavailableError, match=r"cannot be asked whether it took effect\. The next try") as caught:
         begin(paper)
 
+    assert f"AIRFLOW_RUN_KEY={paper.keys[0]}" in str(caught.value)
     assert (1, True) == (paper.posts, paper.player.now > 1000 + 500)
+
+
+def test_the_next_try_finds_what_an_outage_hid() -> None:
+    """The start had taken effect: it is carried on with."""
+    paper = PaperJob("lost")
+    paper.player.latency = 0.1
+    paper.player.at(0.15, lambda: paper.failing.extend([Response(503)] * 1000))
+    with pytest.raises(CmlUnavailableError):
+        begin(paper)
+    paper.failing.clear()
+
+    assert Origin.CARRIED_ON is started(paper, try_number(2)).origin
+    assert 1 == paper.posts
+
+
+@pytest.mark.parametrize("answer", [grpc_error(403, "no", 7), grpc_error(404, "no", 5), Response(401)])
+def test_a_refused_look_while_a_loss_is_pending(answer: Response) -> None:
+    """CML would say so again: it cannot be looked for, so a run may exist."""
+    paper = PaperJob("vanished")
+    paper.player.at(1, lambda: paper.failing.append(answer))
+
+    with pytest.raises(CmlRunMayExistError, match=r"could not be looked for: .*A run may exist"):
+        begin(paper)
 
 
 def test_failures_to_look_for_a_loss_are_survived() -> None:
@@ -460,15 +521,39 @@ def test_failures_to_look_for_a_loss_are_survived() -> None:
     assert (Origin.FOUND, 1) == (outcome.origin, paper.posts)
 
 
-def test_the_first_look_that_fails_is_no_loss() -> None:
-    """Nothing was sent: CML could not be asked, and Airflow may try again."""
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    ("outage", "has_connected", "patience"),
+    [
+        *((outage, False, 30.0) for outage in (unsent(), html("404 Not Found", 404), html("Sign in"), Response(302))),
+        *((outage, False, 600.0) for outage in (Response(503), lost("read timeout"))),
+        *((outage, True, 600.0) for outage in (unsent(), html("404 Not Found", 404), Response(503))),
+    ],
+)
+def test_an_outage_is_never_final(outage: Any, has_connected: bool, patience: float, number: int) -> None:
+    """Nothing was sent: CML could not be asked, and Airflow may try again. No workspace at the address is told soon."""
     paper = PaperJob()
-    paper.failing = [Response(503)] * 1000
+    paper.failing = [outage] * 1000
 
-    with pytest.raises(CmlServerError):
-        begin(paper)
+    with pytest.raises(CmlUnavailableError):
+        begin(paper, try_number(number), has_connected=has_connected)
 
     assert 0 == paper.posts
+    assert patience - 30 <= paper.player.now - 1000 <= patience
+    assert [True] == [note.warning for note in paper.player.notes]
+
+
+@pytest.mark.parametrize(
+    ("outage", "seconds"), [(unsent(), 14), (html("404", 404), 14), (Response(503), 550), (lost(), 550)]
+)
+def test_an_outage_before_the_first_answer_is_survived(outage: Any, seconds: float) -> None:
+    """The first try starts the run as soon as CML answers; the log tells both ends of the outage."""
+    paper = PaperJob()
+    paper.failing = [outage] * 1000
+    paper.player.at(seconds, paper.failing.clear)
+
+    assert Origin.STARTED is started(paper).origin
+    assert "CML answers again after" in paper.player.said
 
 
 def test_a_rejection_after_a_loss() -> None:
@@ -579,16 +664,105 @@ def test_every_face_of_busy_is_waited_for(face: Fate) -> None:
 
 @pytest.mark.parametrize("face", BUSY_FACES)
 def test_every_face_of_busy_may_end_the_conversation(face: Fate) -> None:
-    """One start, refused; the refusal's entry with our key is no run."""
+    """One start, rejected; the entry of that with our key is no run."""
     paper = PaperJob(face)
 
     outcome = busy(paper, wait_when_busy=False)
 
-    assert ("CML calls the job busy", 1, 1) == (outcome.reason, paper.posts, outcome.refusals)
+    assert ("CML calls the job busy", 1) == (outcome.reason, paper.posts)
 
 
-def test_refusals_no_look_explains_are_met_by_growing_gaps() -> None:
-    """The list lags, or is cut: 15, 30, 60 seconds and so on, with a look after each refusal and before each start."""
+CONFLICTS = [
+    pytest.param(grpc_error(409, "the project is being archived", 10), "the project is being archived", id="409"),
+    pytest.param(grpc_error(412, "the runtime is disabled", 9), "the runtime is disabled", id="412"),
+    pytest.param(Response(412), "was refused with 412", id="412 without a word"),
+    pytest.param(grpc_error(400, "the runtime is disabled", 9), "the runtime is disabled", id="code 9"),
+]
+
+
+@pytest.mark.parametrize(("answer", "said"), CONFLICTS)
+@pytest.mark.parametrize("settings", [{}, {"wait_when_busy": False}, {"busy_timeout": 60.0}], ids=str)
+def test_a_conflict_is_repeated_for_ten_minutes(answer: Response, said: str, settings: dict[str, Any]) -> None:
+    """Neither its text nor a look says that the job is busy: it ends with CML's words, whatever busy means."""
+    paper = PaperJob(*[answer] * 100)
+
+    with pytest.raises(CmlRefusedError, match=said):
+        begin(paper, **settings)
+
+    assert CONFLICT_PATIENCE <= round(paper.player.now - 1000, 3) <= CONFLICT_PATIENCE * 1.1
+    assert 5 <= paper.posts <= 20
+
+
+@pytest.mark.parametrize(("answer", "said"), CONFLICTS)
+def test_a_conflict_is_repeated_across_deferrals(answer: Response, said: str) -> None:
+    """The ten minutes are the try's; it is time that has to pass, not the job that has to be waited for."""
+    paper = PaperJob(*[answer] * 100)
+    progress, flows = Progress(), 0
+    with pytest.raises(CmlRefusedError, match=said):  # noqa: PT012 - flow after flow, as the caller goes on
+        while True:
+            outcome = postponed(paper, progress=progress, waited=paper.player.now - 1000)
+            paper.player.now += outcome.seconds
+            progress, flows = outcome.progress, flows + 1
+            assert not outcome.for_job
+
+    assert (True, flows, 0.0) == (5 <= flows <= 8, progress.rejections, progress.conflict_since)
+    assert CONFLICT_PATIENCE == paper.player.now - 1000
+
+
+def test_a_conflict_may_pass() -> None:
+    """Whatever forbade the start is over."""
+    paper = PaperJob(grpc_error(412, "the runtime is disabled", 9), Response(409))
+
+    assert (Origin.STARTED, 3) == (started(paper, wait_when_busy=False).origin, paper.posts)
+
+
+@pytest.mark.parametrize("settings", [{"wait_when_busy": False}, {"busy_timeout": 900.0}, {"can_defer": True}], ids=str)
+def test_a_look_may_say_that_a_conflict_means_busy(settings: dict[str, Any]) -> None:
+    """Code 9, and an active run is seen: the job is busy, for as long as it takes."""
+    paper = PaperJob(*[grpc_error(400, "failed precondition", 9)] * 9)
+    foreign: list[str] = []
+    paper.player.latency = 0.2
+    paper.player.at(0.3, lambda: foreign.append(paper.add("running", age=0)))
+
+    outcome = begin(paper, **settings)
+
+    if isinstance(outcome, Postponed):
+        assert (True, Progress(rejections=1)) == (outcome.for_job, outcome.progress)
+    else:
+        assert isinstance(outcome, Busy)
+        assert foreign == [outcome.run and outcome.run.id]
+    assert 1 == paper.posts
+
+
+def test_an_active_run_behind_rejected_starts_costs_one_more() -> None:
+    """A first try reads twenty entries; where CML calls the job busy it reads on, and waits for what is active."""
+    paper = PaperJob()
+    active = paper.add("running", age=5000)
+    for number in range(30):
+        paper.add("skipped", age=1000 - number)
+    paper.set(active, "succeeded", after=300)
+
+    outcome = started(paper)
+
+    assert (Origin.STARTED, 2) == (outcome.origin, paper.posts)
+    assert paper.started_at[1] >= 1300
+    assert f"Waiting: run {active} of this job is running." in paper.player.said
+
+
+def test_a_rejection_of_an_earlier_flow_makes_the_first_look_read_on() -> None:
+    """Then no start is needed to learn it."""
+    paper = PaperJob()
+    active = paper.add("running", age=5000)
+    for number in range(30):
+        paper.add("skipped", age=1000 - number)
+
+    outcome = busy(paper, wait_when_busy=False, progress=Progress(rejections=1))
+
+    assert (active, 0) == (outcome.run and outcome.run.id, paper.posts)
+
+
+def test_rejections_no_look_explains_are_met_by_growing_gaps() -> None:
+    """The list lags, or is cut: 15, 30, 60 seconds and so on, with a look after each rejection, before each start."""
     paper = PaperJob(*["skipped"] * 4)
 
     started(paper)
@@ -630,19 +804,53 @@ def test_too_many_requests_is_no_loss() -> None:
     assert paper.started_at[1] - paper.started_at[0] >= 0.8 * 50
 
 
-@pytest.mark.parametrize(("story", "gap"), [("running", BUSY_GAP), ("skipped", REFUSAL_GAPS[0]), ("former", BUSY_GAP)])
-def test_waiting_can_be_left_to_somebody_else(story: str, gap: float) -> None:
-    """Wherever this conversation would wait for others it ends, saying how long to stay away."""
-    paper = PaperJob("skipped") if story == "skipped" else PaperJob()
-    if story == "running":
-        paper.add("running")
-    if story == "former":
-        paper.add("running", KEY)
+@pytest.mark.parametrize(
+    ("story", "key", "settings", "expected"),
+    [
+        ("running", KEY, {}, Postponed("run run0000000000001 of this job is running", BUSY_GAP, True, Progress())),
+        ("running", KEY, {"wait_when_busy": False}, None),
+        ("skipped", KEY, {}, Postponed("CML calls the job busy", REFUSAL_GAPS[0], True, Progress(rejections=1))),
+        ("skipped", KEY, {"wait_when_busy": False}, None),
+        ("quota", KEY, {}, Postponed("CML is out of quota", REFUSAL_GAPS[0], True, Progress(rejections=1))),
+        (
+            "quota",
+            KEY,
+            {"wait_when_busy": False},
+            Postponed("CML is out of quota", REFUSAL_GAPS[0], False, Progress(rejections=1)),
+        ),
+        (
+            "former",
+            CLEARED,
+            {},
+            Postponed("run run0000000000001 of before the clear has to stop", BUSY_GAP, True, Progress()),
+        ),
+        (
+            "former",
+            CLEARED,
+            {"wait_when_busy": False},
+            Postponed("run run0000000000001 of before the clear has to stop", BUSY_GAP, False, Progress()),
+        ),
+        (
+            "told late",
+            KEY,
+            {"rejection": "CML skipped run x", "progress": Progress(2, 3)},
+            Postponed("CML skipped run x", REFUSAL_GAPS[2], True, Progress(2, 3)),
+        ),
+    ],
+)
+def test_waiting_can_be_left_to_the_caller(
+    story: str, key: RunKey, settings: dict[str, Any], expected: Postponed | None
+) -> None:
+    """Wherever this flow would wait it ends instead, saying for what, how long, and what the try has been through."""
+    fates: dict[str, list[Fate]] = {"skipped": ["skipped"], "quota": [QUOTA]}
+    paper = PaperJob(*fates.get(story, []))
+    if story in {"running", "former"}:
+        paper.add("running", KEY if story == "former" else None)
 
-    outcome = busy(paper, CLEARED if story == "former" else KEY, wait_elsewhere=True)
+    outcome = begin(paper, key, can_defer=True, **settings)
 
-    assert (False, []) == (outcome.timed_out, paper.player.pauses)
-    assert gap * 0.8 <= outcome.gap <= gap * 1.2
+    assert outcome == expected or (expected is None and isinstance(outcome, Busy))
+    assert [] == paper.player.pauses
 
 
 # ------------------------------------------------------------------------------------------------ settle
@@ -683,8 +891,10 @@ def test_what_settles_after_a_clear_is_stopped() -> None:
     ("status", "key", "settles"),
     [
         pytest.param("failed", KEY, False, id="the try before ran"),
-        pytest.param("skipped", KEY, True, id="a refusal proves nothing"),
+        pytest.param("skipped", KEY, True, id="a rejected start proves nothing"),
         pytest.param("failed", replace(KEY, start=KEY.start - 1), True, id="of the dag run before"),
+        pytest.param("failed", replace(KEY, deployment="other"), False, id="from a worker with another base URL"),
+        pytest.param("failed", replace(KEY, loop_index=4), True, id="of another iteration"),
         pytest.param("failed", replace(KEY, map_index=4), True, id="of another task instance"),
     ],
 )
@@ -708,6 +918,28 @@ def test_settle_looks_at_the_try_just_before() -> None:
     assert SETTLE in paper.player.pauses
 
 
+@pytest.mark.parametrize(("clear_number", "pauses"), [(1, []), (0, [SETTLE]), (None, [SETTLE])])
+def test_a_cleared_dag_run_does_not_settle(clear_number: int | None, pauses: list[float]) -> None:
+    """The list shows that the start of before the clear has landed, if Airflow tells that there was a clear."""
+    paper = PaperJob()
+    paper.add("succeeded", replace(KEY, start=KEY.start - 3_600_000_000, clear_number=0))
+
+    outcome = started(paper, replace(CLEARED, clear_number=clear_number))
+
+    assert (Origin.STARTED, pauses) == (outcome.origin, paper.player.pauses)
+
+
+def test_settle_can_be_left_to_the_caller() -> None:
+    """It is time that has to pass; the flow after it finds that enough has, and the reason is said."""
+    paper = PaperJob()
+    outcome = postponed(paper, try_number(3), waited=30.0, progress=Progress(1, 2))
+    reason = "try 2 of this task may have sent a start that does not show in CML's list of runs yet"
+
+    assert Postponed(reason, SETTLE - 30.0, for_job=False, progress=Progress(1, 2)) == outcome
+    assert Origin.STARTED is started(paper, try_number(3), waited=SETTLE, can_defer=True).origin
+    assert [] == paper.player.pauses
+
+
 def test_first_try_does_not_settle() -> None:
     """There is no earlier one."""
     paper = PaperJob()
@@ -720,14 +952,14 @@ def test_first_try_does_not_settle() -> None:
 
 @pytest.mark.parametrize("busy", [50.0, 500.0])
 def test_settle_is_once(busy: float) -> None:
-    """Not again after busy, a loss or a refusal; and what was waited for a busy job counts."""
+    """Not again after busy, a loss or a rejection; and what was waited for a busy job counts."""
     paper = PaperJob("skipped", "vanished")
     foreign = paper.add("running")
     paper.set(foreign, "succeeded", after=busy)
 
     started(paper, try_number(2))
 
-    said = [note.text for note in paper.player.notes if "may still be on its way" in note.text]
+    said = [note.text for note in paper.player.notes if "try 1 of this task may have sent a start" in note.text]
     assert len(said) == (busy < SETTLE)
     assert SETTLE not in paper.player.pauses
 
@@ -789,18 +1021,56 @@ def test_without_echoes_a_first_try_may_start() -> None:
     assert Origin.STARTED is started(paper).origin
 
 
-def test_without_echoes_a_retry_cannot_know() -> None:
-    """It ends for good: a second start could be a second run."""
+@pytest.mark.parametrize("is_dated", [True, False])
+def test_without_echoes_a_retry_cannot_know(is_dated: bool) -> None:
+    """A run since its dag run began may be its own: it ends for good, as a second start could be a second run."""
     paper = PaperJob()
     paper.echoes = False
-    paper.add("succeeded")
+    paper.is_dated = is_dated
+    run_id = paper.add("succeeded", age=4000)
 
     with pytest.raises(
-        CmlRunMayExistError, match=r"try 2 cannot tell whether an earlier try started one.*durable=False"
+        CmlRunMayExistError,
+        match=rf"run {run_id} may be one .* try 2 cannot tell whether an earlier try started one.*durable=False",
     ):
-        begin(paper, try_number(2))
+        begin(paper, of_dag_run(paper, 5000, try_number=2))
 
     assert 0 == paper.posts
+
+
+def test_without_echoes_and_without_candidates() -> None:
+    """What is older than the dag run, or was rejected, is none of its runs: the retry starts."""
+    paper = PaperJob()
+    paper.echoes = False
+    paper.add("succeeded", age=10_000)
+    paper.add("skipped", age=4000)
+
+    assert Origin.STARTED is started(paper, of_dag_run(paper, 5000, try_number=2)).origin
+
+
+@pytest.mark.parametrize("hand_started", [1, 40])
+@pytest.mark.parametrize("number", [1, 2])
+def test_runs_started_by_hand(hand_started: int, number: int) -> None:
+    """They have no environment, and are older than the dag run: a lost answer is found, and a vanished start resent."""
+    papers = PaperJob("lost"), PaperJob("vanished")
+    for paper in papers:
+        for run in range(hand_started):
+            paper.add_by_hand(age=10_000 + 100 * run)
+
+    lost_one, vanished = (started(paper, of_dag_run(paper, 5000, try_number=number), waited=SETTLE) for paper in papers)
+
+    assert (Origin.FOUND, 1) == (lost_one.origin, papers[0].posts)
+    assert (Origin.STARTED, 2) == (vanished.origin, papers[1].posts)
+    assert papers[1].started_at[1] >= papers[1].started_at[0] + GRACE
+
+
+def test_runs_started_by_hand_beside_one_that_shows_its_environment() -> None:
+    """Where one run shows its environment, those that show none have none: however new, they hinder no retry."""
+    paper = PaperJob()
+    paper.add_by_hand(age=100)
+    paper.add("failed", age=200)
+
+    assert Origin.STARTED is started(paper, of_dag_run(paper, 5000, try_number=2)).origin
 
 
 def test_without_echoes_and_not_durable() -> None:
@@ -813,11 +1083,11 @@ def test_without_echoes_and_not_durable() -> None:
 
 
 def test_without_echoes_a_loss_is_for_good() -> None:
-    """It cannot be looked for."""
+    """The run that began since may be ours, or anybody's."""
     paper = PaperJob("lost")
     paper.echoes = False
 
-    with pytest.raises(CmlRunMayExistError, match="does not show the environment of runs, so it cannot be looked for"):
+    with pytest.raises(CmlRunMayExistError, match=r"which began since, shows no environment, as no run of this job"):
         begin(paper)
 
     assert 1 == paper.posts
@@ -853,15 +1123,45 @@ def test_a_retry_looks_as_far_back_as_its_dag_run(others: int, list_echoes: bool
     assert 0 == paper.posts
 
 
-def test_clocks_may_be_apart() -> None:
-    """The dag run's date is Airflow's, a run's is CML's: a day between them hides nothing."""
+@pytest.mark.parametrize(
+    ("clock", "has_date"),
+    [
+        *((clock, True) for clock in (600.0, -600.0, 1e6, -1e6)),
+        *((clock, False) for clock in (600.0, -600.0, -80_000.0)),
+    ],
+)
+@pytest.mark.parametrize("echoes", [True, False])
+def test_clocks_may_be_apart(clock: float, has_date: bool, echoes: bool) -> None:
+    """The dag run's date is Airflow's, a run's is CML's: no difference hides our own run; without a Date header, a day.
+
+    Where no environment is shown, it is as well known that the run may be ours.
+    """
     paper = PaperJob()
-    key = of_dag_run(paper, age=-80_000)
-    mine = paper.add("succeeded", key, age=4900)
+    paper.clock, paper.has_date, paper.echoes = clock, has_date, echoes
+    key = of_dag_run(paper, age=5000)
+    mine = paper.add("succeeded", key, age=4999)
     for number in range(150):
         paper.add("succeeded", age=4000 - number)
 
-    assert mine == started(paper, replace(key, try_number=2)).run.id
+    if echoes:
+        assert mine == started(paper, replace(key, try_number=2)).run.id
+    else:
+        with pytest.raises(CmlRunMayExistError):
+            begin(paper, replace(key, try_number=2))
+    assert 0 == paper.posts
+
+
+@pytest.mark.parametrize(("has_date", "older_by"), [(True, 1800.0), (False, 2 * 86_400.0)])
+def test_a_retry_reads_no_further_than_it_must(has_date: bool, older_by: float) -> None:
+    """With a Date header it reads a quarter of an hour beyond its dag run, without one a day."""
+    paper = PaperJob()
+    paper.has_date, paper.clock = has_date, 600.0
+    for number in range(500):
+        paper.add("succeeded", age=5000 + older_by + number)
+
+    started(paper, of_dag_run(paper, age=5000, try_number=2), waited=SETTLE)
+
+    assert ["GET", "POST"] == [request.method for request in paper.player.requests]
 
 
 @pytest.mark.parametrize("age", [-1e6, 0.0])
@@ -884,7 +1184,7 @@ def test_under_dags_test_a_retry_looks_all_the_way_back(age: float) -> None:
     ],
 )
 def test_who_has_nothing_to_carry_on_with_reads_one_page(number: int, durable: bool) -> None:
-    """However long the history."""
+    """Of twenty entries, however long the history."""
     paper = PaperJob()
     key = of_dag_run(paper, age=5000, try_number=number)
     for other in range(500):
@@ -925,6 +1225,46 @@ def test_what_is_found_above_the_bound_is_carried_on_with(monkeypatch: pytest.Mo
     mine = paper.add("succeeded", key, age=10)
 
     assert mine == started(paper, replace(key, try_number=2)).run.id
+
+
+# ------------------------------------------------------------------------------------------------ size
+
+
+@pytest.mark.parametrize(("number", "durable"), [(1, True), (2, False)])
+def test_large_environments_cost_a_first_try_little(number: int, durable: bool) -> None:
+    """120 runs with 20 KB each: it reads at most 1 MB of them."""
+    paper = PaperJob()
+    for run in range(120):
+        paper.run(paper.add("succeeded", age=4000 - run))["environment"]["LARGE"] = "x" * 20_000
+    answering, read = paper.player.script[0], [0]
+    assert callable(answering)
+
+    def counted(request: Any) -> Any:
+        answer = answering(request)
+        assert isinstance(answer, Response)
+        read[0] += len(answer.body)
+        return answer
+
+    paper.player.script = [counted]
+
+    assert Origin.STARTED is started(paper, try_number(number), durable=durable, waited=SETTLE).origin
+    assert 100_000 < read[0] <= 1_000_000
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_page_that_is_too_large(number: int) -> None:
+    """It is read in halves, and the job is started all the same; a retry finds what is on the last page."""
+    paper = PaperJob()
+    paper.largest = 250_000
+    key = of_dag_run(paper, 5000)
+    mine = paper.add("succeeded", key, age=4900)
+    for run in range(100):
+        paper.run(paper.add("succeeded", age=4000 - run))["environment"]["LARGE"] = "x" * 20_000
+
+    outcome = started(paper, replace(key, try_number=number))
+
+    assert (number == 2) is (outcome.run.id == mine)
+    assert number != 1 or outcome.origin is Origin.STARTED
 
 
 # ------------------------------------------------------------------------------------------------ small pages

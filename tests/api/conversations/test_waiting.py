@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_cml.api.conversations.waiting import (
     AGE_SHARE,
+    NEWEST,
     POLL_PATIENCE,
     SHORTEST_GAP,
     STILL_THERE,
@@ -496,6 +497,7 @@ def test_stop_in_passing_by_key() -> None:
     pass_by(paper)
 
     assert [mine] == paper.stopped
+    assert str(NEWEST) == dict(paper.player.requests[0].query)["page_size"]
 
 
 def test_stop_in_passing_finds_nothing() -> None:
@@ -570,6 +572,7 @@ def test_what_is_no_double() -> None:
     paper.add("skipped", KEY, "1.aaaa")
     paper.add("running", try_number(2))
     paper.add("running", replace(KEY, map_index=3))
+    paper.add("running", replace(KEY, loop_index=3))
     paper.add("running", replace(KEY, start=KEY.start - 1))
     paper.add("running", None)
 

@@ -6,8 +6,10 @@
         former worker, nor by a run it neither started nor saw alive; the newest try is never taken for a leftover
     I3  no stranger's run is taken for ours, none is stopped
     I4  a try that ends cleanly leaves no run of its own behind, and none comes later
-    I5  every conversation ends; "a run may exist" is said only where something was lost or cannot be seen
-    I6  one process is refused at most three times for one cause
+    I5  every flow ends; "a run may exist" is said only where too many answers were lost, where CML has refused a look
+        or a start after one was, or where a run that may be this task's cannot be read; an outage is never final; CML's
+        refusal is final only where it refused
+    I6  one try is refused at most three times for one cause, and loses three answers to its starts at most
     I7  no run of a former series starts after one of a newer series, and none goes on beside the wish for a new one;
         nobody stops a run that is newer than himself
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_cml.api.conversations.starting import FRESH
 from tests.api.exactly_once.one_try import Ending
 from tests.api.exactly_once.world import executed
 
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
     from tests.api.exactly_once.world import Run
 
 REFUSALS = 3
+LOSSES = 3
+MARGIN = 15 * 60.0
+DAY = 24 * 3600.0
+SLACK = 60.0
+"""Seconds by which the moments of a flow and of this model may be apart."""
 
 
 class Violation(AssertionError):  # noqa: N818 - what is violated is an invariant
@@ -50,6 +58,10 @@ class Ledger:
 
     def start_sent(self, worker: Worker) -> None:
         self.starts += 1
+
+    def start_lost(self, worker: Worker) -> None:
+        worker.losses += 1
+        _hold("I6", worker.losses <= LOSSES, f"{worker} loses the answers to {worker.losses} starts")
 
     def start_refused(self, worker: Worker, cause: str) -> None:
         count = worker.refusals[cause] = worker.refusals.get(cause, 0) + 1
@@ -89,10 +101,14 @@ class Ledger:
         worker.looks += begins
         if not (worker.start.stop_former and worker.start.durable) or self.story.is_blind:
             return
+        if not self.story.airflow.names_one_airflow:
+            return
         moment = self.story.timeline.now
         for run in runs:
             former = run.series is not None and run.series < worker.series
-            if former and run.is_active(moment) and run.executed and not run.stopped_by:
+            # The run of an iteration that was made again is waited for: nothing tells which of the two is newer.
+            is_same_region = run.worker is None or run.worker.start.key.region == worker.start.key.region
+            if former and is_same_region and run.is_active(moment) and run.executed and not run.stopped_by:
                 looks = worker.passed_over.setdefault(run.id, set())
                 looks.add(worker.looks)
                 _hold("I7", len(looks) <= 2, f"{run.id} of a former series goes on beside {worker}")
@@ -113,9 +129,25 @@ class Ledger:
         if ending is Ending.SUPERSEDED:
             _hold("I2", worker.is_stale, f"{worker} is the newest, and ended as a leftover")
         if ending is Ending.MAY_EXIST:
-            why = worker.losses > 0 or worker.start.key.try_number > 1
-            _hold("I5", why, f"{worker} says a run may exist, and nothing was lost")
+            is_lost = worker.losses >= LOSSES or (worker.losses > 0 and worker.was_refused)
+            why = is_lost or self._cannot_be_read(worker) or self.story.options.is_cut
+            _hold("I5", why, f"{worker} says that a run may exist, and can know better")
+        _hold("I5", ending is not Ending.LOST_IN_OUTAGE, f"{worker} is lost in an outage")
+        if ending is Ending.REFUSED:
+            _hold("I5", worker.was_refused, f"{worker} ends as refused, and CML has not")
         self._nothing_left(worker, ending)
+
+    def _cannot_be_read(self, worker: Worker) -> bool:
+        """Whether no run of the job shows an environment, and one may be this task's or the lost start's."""
+        cml = self.story.cml
+        ran = [run for run in cml.runs if run.ending != "SKIPPED" or run.is_active(self.story.timeline.now)]
+        if not self.story.is_blind and any(
+            run.shown != '""' and run.listed_at <= self.story.timeline.now - FRESH for run in cml.runs
+        ):
+            return False
+        margin = MARGIN if cml.habits.has_date else DAY + abs(cml.habits.clock)
+        since = worker.dag_run_began - margin - SLACK if worker.start.key.try_number > 1 else worker.began - SLACK
+        return any(run.created_at >= since for run in ran)
 
     def task_green(self, series: int) -> None:
         self.green.append(series)
@@ -132,7 +164,7 @@ class Ledger:
             _hold("I2", len(succeeded) == 1, f"series {series} is green with {succeeded or 'no succeeded run'}")
 
     def _nothing_left(self, worker: Worker, ending: Ending) -> None:
-        if not ending.is_clean or self.story.is_blind:
+        if not ending.is_clean or self.story.is_blind or (ending is Ending.UNAVAILABLE and worker.losses):
             return
         moment = self.story.timeline.now
         of_its_own = ending in {Ending.UNAVAILABLE, Ending.REFUSED}

@@ -14,17 +14,21 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from airflow_provider_cml.api import v2
+from airflow_provider_cml.api import errors, v2
 from airflow_provider_cml.api.conversations import history, posting, starting, waiting
-from airflow_provider_cml.api.conversations.start import Origin, Started
-from airflow_provider_cml.api.errors import CmlError
+from airflow_provider_cml.api.conversations.finding import began
+from airflow_provider_cml.api.conversations.start import Origin, Progress, Started
+from airflow_provider_cml.api.errors import CmlConnectionError, CmlError, CmlProtocolError
 from airflow_provider_cml.api.run_key import RunKey, same_series
 from airflow_provider_cml.api.wire import now
+from airflow_provider_cml.failures import CmlTaskFailError, failure_of
 from tests.api.exactly_once import one_try
-from tests.api.exactly_once.schedules import Choices, by_chance, focused, given, play, shrink
+from tests.api.exactly_once.scheduler import NAMES
+from tests.api.exactly_once.schedules import FACES, MODES, Choices, by_chance, focused, given, play, shrink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +99,87 @@ def refused_before(seed: int) -> Chooser:
     return focused(seed, {"late, 504 at once", "late, timeout", "dies"}, past="an unlisted run")
 
 
+def killed_after_a_new_life(seed: int) -> Chooser:
+    """A dag run that is cleared or made again, whose tries die with a start on its way."""
+    words = {"fails soon", "late, 504 at once", "dies", "recreated", "recreated, dies", "cleared", "a finished dag run"}
+    words |= {"failed by hand and cleared, dies"}
+    return focused(seed, words, 0.4, retries=1, retry_delay=0.0)
+
+
+def killed_in_two_lives(seed: int) -> Chooser:
+    """Two tries in each of two lives of a dag run, and the last dies with its start on its way."""
+    words = {"dies", "recreated, dies", "failed by hand and cleared, dies", "late, 504 at once"}
+    return focused(seed, words, 0.3 + 0.1 * (seed % 4), retry_delay=0.0, life="fails soon")
+
+
+def another_task_cleared(seed: int) -> Chooser:
+    """The same, and other tasks of the dag run are cleared meanwhile."""
+    words = {"late, 504 at once", "dies", "recreated, dies", "another task is cleared"}
+    return focused(seed, words, 0.35, retry_delay=0.0)
+
+
+def lost_and_deferred(seed: int) -> Chooser:
+    """Starts are lost, and the job is busy in between."""
+    words = {"reset before", "lost before", "503 before", "somebody runs the job"}
+    return focused(seed, words, 0.4, mode=MODES[5])
+
+
+def by_hand(seed: int) -> Chooser:
+    """A job whose runs were started by hand without variables, on a workspace that shows environments."""
+    past = "three old runs that show nothing" if seed % 2 else "three runs that show nothing"
+    return focused(seed, {"dies", "reset before", "503 before"}, 0.4, past=past)
+
+
+def lost_by_hand(seed: int) -> Chooser:
+    """The same, and only answers to starts are lost."""
+    return focused(seed, {"reset before", "lost before"}, 0.6, past="three runs that show nothing")
+
+
+def blind_and_apart(seed: int) -> Chooser:
+    """A workspace that shows no environments, whose clock is behind."""
+    return focused(seed, {"dies", "lost after"}, 0.3, echo="none", clock=-600.0, date=bool(seed % 2))
+
+
+def in_an_outage(seed: int) -> Chooser:
+    """A workspace that is away, also while a start is lost."""
+    words = {"refuses connections for long", "long down", "ingress answers 404", "reset after", "lost before"}
+    return focused(seed, words, 0.2)
+
+
+def in_other_words(seed: int) -> Chooser:
+    """A busy job whose answer does not say so."""
+    return focused(seed, {"somebody runs the job, unlisted"}, 0.2, busy=FACES[3 + seed % 2], past="an unlisted run")
+
+
+def below_refusals(seed: int) -> Chooser:
+    """An active run below rejected starts."""
+    return focused(seed, {"others are refused"}, 0.2, past="an active run below thirty refusals")
+
+
+def configured_apart(seed: int) -> Chooser:
+    """Workers of one Airflow that are configured differently."""
+    return focused(seed, {"dies", "cleared"}, 0.2, workers=("two base URLs", "one is configured")[seed % 2])
+
+
+def among_strangers(name: str) -> Callable[[int], Chooser]:
+    """An Airflow known by this, beside others whose keys are nearly its own."""
+    past = ("four runs", "an active run")
+
+    def search(seed: int) -> Chooser:
+        return focused(seed, {"dies", "somebody runs the job"}, 0.3, name=name, past=past[seed % 2])
+
+    search.__name__ = f"among strangers: {name}"
+    return search
+
+
+AMONG = {name: among_strangers(name) for name in NAMES}
+
+
+def iteration_made_again(seed: int) -> Chooser:
+    """An iteration of a loop that a clear makes again, with tries that count from 1."""
+    return focused(seed, {"its iteration is made again"}, 0.5)
+
+
 def _no_step(self: Any) -> Exchange[Any]:
     yield from ()
     return _NEXT_STEP
@@ -125,6 +210,82 @@ def _in_order(*names: str) -> Any:
     return turn
 
 
+def _an_outage_is_a_mistake(error: CmlError) -> Any:
+    if isinstance(error, CmlProtocolError) or (isinstance(error, CmlConnectionError) and error.unreachable):
+        return CmlTaskFailError(str(error))
+    return failure_of(error)
+
+
+def _an_outage_settles_a_loss(self: Any) -> Exchange[None]:
+    try:
+        yield from self.history.look()
+    except CmlError as error:
+        if self.posting.is_pending:
+            raise self.posting.may_exist(str(error)) from error
+        raise
+
+
+def _clocks_are_compared(self: Any, run: Any) -> bool:
+    since = began(self._key, timedelta(minutes=5))
+    return bool(since and run.created_at and run.created_at < since)
+
+
+def _all_that_cannot_be_read(self: Any) -> Exchange[bool]:
+    if self._loss is not None:
+        self._loss.listed = frozenset()
+        self.history.may_be_new = lambda _run: True
+    return (yield from _real_settle_loss(self))
+
+
+def _losses_of_one_flow(self: Any) -> Progress:
+    return Progress(0, self._rejections, self._conflict_since)
+
+
+def _same_name(self: RunKey, other: RunKey) -> bool:
+    are_known = self.is_understood and other.is_understood
+    return are_known and self.has_same_ids(other) and self.deployment == other.deployment
+
+
+def _any_name_with_equal_starts(self: RunKey, other: RunKey) -> bool:
+    has_equal_start = (self.start, self.nonce) == (other.start, other.nonce)
+    return _same_name(self, other) or (has_equal_start and other.is_understood and self.has_same_ids(other))
+
+
+def _without(*facts: str) -> Callable[[RunKey], tuple[object, ...]]:
+    names = {"dag_id", "run_id", "task_id", "map_index", "loop_index", "region"} - set(facts)
+    return lambda key: tuple(getattr(key, name) for name in sorted(names))
+
+
+def _landed(
+    *, needs_start: bool = True, needs_clear: bool = True, needs_first_try: bool = True, needs_no_later: bool = True
+) -> Callable[[Any, RunKey], bool]:
+    """The settle rule without some of its conditions."""
+
+    def has_landed(listed: Any, key: RunKey) -> bool:
+        own = [(other, ran) for other, ran in listed if other.has_same_ids(key) and other.is_understood]
+        for other, ran in own:
+            if not ran or other.try_number != key.try_number - 1:
+                continue
+            if not needs_start or (other.start, other.nonce) == (key.start, key.nonce):
+                return True
+            has_risen = (key.clear_number or 0) > (other.clear_number or 0)
+            is_later = any(one.start > other.start and one.try_number <= other.try_number for one, _ in own)
+            if (
+                other.start < key.start
+                and (has_risen or not needs_clear)
+                and (key.first_try == key.try_number or not needs_first_try)
+                and not (is_later and needs_no_later)
+            ):
+                return True
+        return False
+
+    return has_landed
+
+
+def _look_without_reading_on(self: Any, *, for_active: bool = False) -> Exchange[None]:
+    yield from _real_look(self)
+
+
 def _a_failed_look_found_nothing(self: Any) -> Exchange[None]:
     try:
         yield from self.history.look()
@@ -134,22 +295,20 @@ def _a_failed_look_found_nothing(self: Any) -> Exchange[None]:
 
 
 def _a_refusal_proves_a_run(self: Any) -> Exchange[Any]:
-    mine = self.start.key
-    before = (*mine.identity, mine.start, mine.nonce, mine.try_number - 1)
-    if any(key.attempt == before for key, _ in self.history.keyed):
+    before = replace(self.start.key, try_number=self.start.key.try_number - 1)
+    if any(key.is_same_try(before) for key, _ in self.history.keyed):
         self.settled = True
     return (yield from _real_settle(self))
 
 
-def _the_first_page_only(self: Any, wanted: set[str]) -> Exchange[Any]:
+def _the_first_page_only(self: Any, _for_active: bool) -> Exchange[Any]:
     page = yield from v2.list_job_runs(self.ids.project_id, self.ids.job_id)
-    wanted.difference_update(run.id for run in page.items)
     return list(page.items)
 
 
-def _forget_the_anchor(self: Any, entries: Any) -> Exchange[None]:
-    yield from _real_keep(self, entries)
-    self._anchor = None
+def _nothing_is_new_below_the_newest(self: Any, run: Any) -> bool:
+    limit = self._all_listed_before
+    return limit is None or run.created_at is None or run.created_at > limit + history.LISTED_WITHIN
 
 
 def _without_receipts(self: Any) -> Exchange[bool]:
@@ -167,14 +326,13 @@ class _Blinkered:
     real: Any
     keyed: tuple[()] = ()
 
-    @property
-    def echoes(self) -> bool:
-        return bool(self.real.echoes)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
 
 
 def _repeat_at_once(self: Any, why: str, is_capacity: bool) -> None:
-    _real_refuse(self, why, is_capacity)
-    self.refusal = None
+    _real_reject(self, why, is_capacity)
+    self.rejection = None
 
 
 class _Newest(RunKey):
@@ -210,9 +368,9 @@ def _difference_only(old: RunKey, now: RunKey) -> bool:
 _real_own = _Starting._own
 _real_settle = _Starting._settle
 _real_former = _Starting._former
-_real_keep = history.History._keep
+_real_look = history.History.look
 _real_settle_loss = posting.Posting.settle_loss
-_real_refuse = posting.Posting._refuse
+_real_reject = posting.Posting._reject
 
 MUTATIONS = (
     Mutation("A1 fence", _Starting, "_fence", _no_step),
@@ -226,15 +384,14 @@ MUTATIONS = (
     Mutation("4.1 series by max_tries alone", starting, "same_series", _max_tries_only),
     Mutation("4.1 series by max_tries - retries", starting, "same_series", _difference_only),
     Mutation("A9 more than the first page", history.History, "_read", _the_first_page_only),
-    Mutation("A9 later looks reach the anchor", history.History, "_keep", _forget_the_anchor),
     Mutation(
         "A9 a run listed late stands below newer entries",
-        history,
-        "_anchor",
-        lambda entries: entries[0].id if entries else "",
+        history.History,
+        "may_be_new",
+        _nothing_is_new_below_the_newest,
         search=listed_late,
     ),
-    Mutation("A12 no echo", history.History, "echoes", True),
+    Mutation("A12 no echo", history.History, "unreadable", ()),
     Mutation(
         "own before busy",
         _Starting,
@@ -249,8 +406,69 @@ MUTATIONS = (
     ),
     Mutation("grace: a lost start is sent again at once", posting, "GRACE", 0.0),
     Mutation("a failed look is no look", _Starting, "_look", _a_failed_look_found_nothing),
-    Mutation("a refused start is not repeated", posting.Posting, "_refuse", _repeat_at_once),
+    Mutation("a refused start is not repeated", posting.Posting, "_reject", _repeat_at_once),
     Mutation("former runs are stopped", _Starting, "_former", _no_step),
+    Mutation("5.1 an outage is never final", one_try, "failure_of", _an_outage_is_a_mistake, search=in_an_outage),
+    Mutation("5.1 nor while a start is lost", _Starting, "_look", _an_outage_settles_a_loss, search=in_an_outage),
+    Mutation("5.1 an ingress is not CML", errors, "_is_foreign", lambda _response: False, search=in_an_outage),
+    Mutation("5.2 old runs by hand", history.History, "is_before_dag_run", lambda *_: False, search=by_hand),
+    Mutation(
+        "5.2 only what is new after a loss",
+        posting.Posting,
+        "settle_loss",
+        _all_that_cannot_be_read,
+        search=lost_by_hand,
+    ),
+    Mutation("5.2 no run that may be ours", history.History, "unreadable", (), search=blind_and_apart),
+    Mutation(
+        "5.2 ages, not clocks", history.History, "is_before_dag_run", _clocks_are_compared, search=blind_and_apart
+    ),
+    Mutation(
+        "5.3 losses of the whole try",
+        posting.Posting,
+        "progress",
+        property(_losses_of_one_flow),
+        search=lost_and_deferred,
+    ),
+    Mutation("5.4 the name decides alone", RunKey, "is_same_task", _same_name, search=configured_apart),
+    Mutation(
+        "5.4 two names that were set",
+        RunKey,
+        "is_same_task",
+        _any_name_with_equal_starts,
+        search=AMONG["configured"],
+    ),
+    Mutation("5.4 an equal start is a fence", RunKey, "is_same_airflow", lambda *_: True, search=AMONG["base URL"]),
+    Mutation("5.4 two laptops", RunKey, "names_one_airflow", True, search=AMONG["localhost"]),
+    Mutation("5.4 iterations of a loop", RunKey, "_ids", property(_without("loop_index", "region"))),
+    Mutation("5.4 an iteration made again", RunKey, "_ids", property(_without("region")), search=iteration_made_again),
+    Mutation("5.4 keys of other releases", RunKey, "is_understood", True, search=AMONG["configured"]),
+    Mutation(
+        "5.5 settle: the start", starting, "has_landed", _landed(needs_start=False), search=killed_after_a_new_life
+    ),
+    Mutation(
+        "5.5 settle: the clear number",
+        starting,
+        "has_landed",
+        _landed(needs_clear=False),
+        search=killed_after_a_new_life,
+    ),
+    Mutation(
+        "5.5 settle: the first try",
+        starting,
+        "has_landed",
+        _landed(needs_first_try=False),
+        search=another_task_cleared,
+    ),
+    Mutation(
+        "5.5 settle: no later life",
+        starting,
+        "has_landed",
+        _landed(needs_no_later=False),
+        search=killed_in_two_lives,
+    ),
+    Mutation("5.6 a conflict may pass", posting, "CONFLICT_PATIENCE", 0.0, search=in_other_words),
+    Mutation("5.7 a rejected start reads on", history.History, "look", _look_without_reading_on, search=below_refusals),
     Mutation("A6 look for doubles", waiting, "look_for_doubles", _nothing, must_be_found=False),
     Mutation("A8 only older runs are former", _Starting, "_former", _stop_newer_ones_too, must_be_found=False),
     Mutation("A10 back off where nothing shows", posting, "REFUSAL_GAPS", (5.0,), must_be_found=False),
@@ -265,6 +483,13 @@ MUTATIONS = (
         must_be_found=False,
     ),
 )
+
+
+SEARCHES = sorted(
+    {mutation.search for mutation in MUTATIONS} - {by_chance},
+    key=lambda search: search.__name__,
+)
+"""The searches for what one rule is there for."""
 
 
 def main(budget: int = BUDGET) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_cml.api.errors import CmlConnectionError
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
 from airflow_provider_cml.api.wire import Response
-from tests.api.exactly_once.world import QUOTA_WINDOW, failed, is_red, refused
+from tests.api.exactly_once.world import LOCKED_WINDOW, QUOTA_WINDOW, failed, is_red, refused
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.wire import Request
@@ -67,12 +67,21 @@ STARTS = {
     "429": Fate(None, "429"),
     "quota": Fate(None, "quota"),
     "rejected": Fate(None, "403"),
+    "conflict": Fate(None, "409"),
+    "locked": Fate(None, "locked"),
 }
 READS = (
-    "answered", "503", "reset", "timeout", "429", "HTML", "not sent", "403", "slow answer", "down", "long down"
+    "answered", "503", "reset", "timeout", "429", "HTML", "not sent", "403", "slow answer", "down", "long down",
+    "refuses connections", "refuses connections for long", "ingress answers 404",
 )  # fmt: skip
 STOPS = ("answered", "takes long", "lost before", "reset after", "503", "refused", "comes too late")
-DOWN = {"down": 100.0, "long down": 800.0}
+DOWN = {
+    "down": ("503", 100.0),
+    "long down": ("503", 800.0),
+    "refuses connections": ("unsent", 100.0),
+    "refuses connections for long": ("unsent", 800.0),
+    "ingress answers 404": ("404", 100.0),
+}
 LIVES = {
     "succeeds": (10.0, "SUCCEEDED"),
     "fails": (10.0, "FAILED"),
@@ -98,7 +107,7 @@ class Network:
     def send(self, worker: Worker, request: Request) -> None:
         """Take a request on its way; the worker hears of it later."""
         if self.story.timeline.now < self.story.cml.down_until:
-            self._hear(worker, failed(503))
+            self._hear(worker, _heard(self.story.cml.down))
         elif request.method == "GET":
             self._read(worker, request)
         elif request.path.endswith(":stop"):
@@ -140,8 +149,13 @@ class Network:
             answer = self._arrive(worker, key, lag, known)
             self._hear(worker, answer)
             return
+        if fate.hears == "locked":
+            story.cml.locked_until = story.timeline.now + LOCKED_WINDOW
+            self._hear(worker, self._arrive(worker, key, lag, known))
+            return
         if fate.hears in {"timeout", "reset", "503", "html"}:
-            worker.losses += 1
+            story.ledger.start_lost(worker)
+        worker.was_refused = worker.was_refused or fate.hears == "403"
         self._hear(worker, _heard(fate.hears), fate.at)
 
     def _arrive(self, worker: Worker, key: str, lag: float, known: frozenset[Run]) -> Response:
@@ -151,11 +165,19 @@ class Network:
         if story.timeline.now < cml.quota_until:
             story.ledger.start_refused(worker, f"quota {cml.quota_until}")
             return refused(409, 10, "out of quota")
+        if story.timeline.now < cml.locked_until:
+            worker.was_refused = True
+            return refused(409, 10, "the job is locked")
         active = cml.active()
         if active is not None:
             story.ledger.start_refused(worker, active.id)
-            if cml.habits.busy == "412":
-                return refused(412, 9, "job run already active")
+            match cml.habits.busy:
+                case "412":
+                    return refused(412, 9, "job run already active")
+                case "code 9, in other words":
+                    return refused(400, 9, "precondition failed")
+                case "409, in other words":
+                    return refused(409, 10, "not now")
             entry = cml.refuse(worker, key, lag)
             story.tell(f"CML refuses a start of {worker}: {active.id} is active")
             if cml.habits.busy == "skipped":
@@ -176,13 +198,15 @@ class Network:
         cml = story.cml
         fate = story.choices.pick("read", READS)
         if fate in DOWN:
-            cml.down_until = story.timeline.now + DOWN[fate]
-            self._hear(worker, failed(503))
+            cml.down, seconds = DOWN[fate]
+            cml.down_until = story.timeline.now + seconds
+            self._hear(worker, _heard(cml.down))
         elif fate == "answered" or (fate == "slow answer" and not story.may_be_late()):
             self._show(worker, request, QUICK)
         elif fate == "slow answer":
             self._show(worker, request, 20.0)
         else:
+            worker.was_refused = worker.was_refused or fate == "403"
             self._hear(worker, _heard(fate), TIMEOUT if fate == "timeout" else QUICK)
 
     def _show(self, worker: Worker, request: Request, at: float) -> None:
@@ -227,9 +251,13 @@ def _heard(word: str) -> Response | CmlConnectionError:
         case "timeout" | "reset":
             return CmlConnectionError(f"{word}.", sent=True)
         case "unsent" | "not sent":
-            return CmlConnectionError("connection refused.", sent=False)
+            return CmlConnectionError("connection refused.", sent=False, unreachable=True)
         case "429":
             return failed(429, READ_AGAIN)
+        case "404":
+            return failed(404)
+        case "409":
+            return refused(409, 10, "not now")
         case "403":
             return refused(403, 7, "forbidden")
         case "html" | "HTML":

@@ -59,18 +59,33 @@ TO_A_TASK = (
     "somebody stops the run",
 )
 TO_A_LEFTOVER = ("goes on", "dies", "times out", "is frozen")
-BEFORE_A_RETRY = ("nothing", "cleared", "one retry more", "recreated")
-AFTER_THE_END = ("nothing", "cleared", "cleared, one retry more", "cleared, one retry less", "recreated")
+BEFORE_A_RETRY = ("nothing", "cleared", "one retry more", "recreated", "another task is cleared")
+AFTER_THE_END = (
+    "nothing", "cleared", "cleared, one retry more", "cleared, one retry less", "recreated",
+    "cleared while the dag run goes on", "its iteration is made again",
+)  # fmt: skip
+NAMES = ("configured", "base URL", "localhost")
+"""What tells this Airflow from others: a name that was set, the host of its base URL, or nothing."""
+WORKERS = ("alike", "two base URLs", "one is configured")
+"""How the workers of this Airflow are configured: a key may come from each kind."""
+CLEAR_NUMBERS = ("every clear", "a finished dag run", "not given")
+"""Which clears raise the dag run's `clear_number`; or the worker is not given it."""
 
 
 class Airflow:
     """One task instance and its history."""
 
-    def __init__(self, story: Story, mode: dict[str, Any], retries: int, retry_delay: float) -> None:
+    def __init__(
+        self, story: Story, mode: dict[str, Any], retries: int, retry_delay: float, setup: tuple[str, str, str]
+    ) -> None:
         self.story = story
         self.retries = retries
         self.retry_delay = retry_delay
+        self.name, self.workers_are, self.clear_numbers = setup
         self.started_at = 0.0
+        self.clear_number = 0
+        self.lives = 1
+        self.region = "first"
         self.try_number = 0
         self.max_tries = retries
         self.series = 1
@@ -86,8 +101,13 @@ class Airflow:
 
     @property
     def key(self) -> RunKey:
+        name, is_configured = self._configuration(self.try_number)
         return RunKey(
-            deployment="here",
+            deployment=name,
+            is_configured=is_configured,
+            loop_index=0,
+            region=self.region,
+            clear_number=None if self.clear_numbers == "not given" else self.clear_number,
             dag_id="dag",
             run_id="2026-01-01",
             task_id="task",
@@ -97,6 +117,32 @@ class Airflow:
             retries=self.retries,
             try_number=self.try_number,
         )
+
+    def _configuration(self, number: int) -> tuple[str, bool]:
+        """The name that a worker reads, and whether it was set."""
+        names = {
+            "configured": ("here", True),
+            "base URL": ("airflow.example.com", False),
+            "localhost": ("localhost:8080", False),
+        }
+        if self.workers_are == "alike":
+            return names[self.name]
+        if number % 2:
+            # Two names that were set, and differ, are two Airflows by the rule.
+            return names["base URL" if self.name == "configured" else self.name]
+        return ("other.example.com", False) if self.workers_are == "two base URLs" else ("set", True)
+
+    def resumed(self, key: RunKey) -> RunKey:
+        """The key in the worker in which a deferred try goes on: of the other kind, if there are two."""
+        name, is_configured = self._configuration(self.try_number)
+        if (key.deployment, key.is_configured) == (name, is_configured):
+            name, is_configured = self._configuration(self.try_number + 1)
+        return replace(key, deployment=name, is_configured=is_configured)
+
+    @property
+    def names_one_airflow(self) -> bool:
+        """Whether all its keys tell this Airflow from others."""
+        return self.workers_are == "alike" and self.name != "localhost"
 
     @property
     def has_leftovers(self) -> bool:
@@ -128,7 +174,8 @@ class Airflow:
         self.try_number += 1
         if not self.wish.durable and self.try_number > 1:
             self.series += 1
-        worker = Worker(self.story, self.series, replace(self.wish, key=self.key))
+        age = self.story.timeline.now - self.started_at
+        worker = Worker(self.story, self.series, replace(self.wish, key=self.key, dag_run_age=age))
         self.workers.append(worker)
         self.current = worker
         self.story.tell(f"Airflow begins {worker}, max_tries {self.max_tries}, retries {self.retries}")
@@ -146,6 +193,8 @@ class Airflow:
             self._edit_retries(1)
         elif act == "recreated":
             self._recreate()
+        elif act == "another task is cleared":
+            self._count_clear(is_finished=False)
 
     def _finish(self, ending: Ending) -> None:
         self.final = ending
@@ -158,8 +207,15 @@ class Airflow:
         if act == "recreated":
             self._recreate()
             return
+        if act == "its iteration is made again":
+            # A clear that reaches a loop's gate: a new region with the same index, whose tries count from 1.
+            started_at, clear_number, self.region = self.started_at, self.clear_number + 1, f"{self.region}'"
+            self._recreate()
+            self.started_at, self.clear_number = started_at, clear_number
+            self._end_leftovers()
+            return
         self._edit_retries({"cleared, one retry more": 1, "cleared, one retry less": -1}.get(act, 0))
-        self._clear()
+        self._clear(is_finished="goes on" not in act)
 
     def _edit_retries(self, by: int) -> None:
         """Once in a schedule: no function of what Airflow knows tells the series apart through two edits."""
@@ -167,18 +223,42 @@ class Airflow:
             self._edits -= 1
             self.retries = max(self.retries + by, 0)
 
-    def _clear(self) -> None:
-        """Clear a task that is not running."""
+    def _clear(self, *, is_finished: bool = False) -> None:
+        """Clear a task that is not running. A dag run that was finished gets a new start date."""
         self.max_tries = self.try_number + self.retries
         self.series += 1
-        self.schedule(CLEARED)
+        self._count_clear(is_finished=is_finished)
+        # Left out of the bounded world: the first start of a dag run made again is still on its way, and a clear that
+        # is counted makes it look like one that ended in the dag run's earlier life.
+        is_counted = self.clear_numbers != "not given" and (is_finished or self.clear_numbers == "every clear")
+        seconds = RECREATED if self.lives > 1 and self.try_number == 1 and is_counted else CLEARED
+        if is_finished and not self.names_one_airflow:
+            self._end_leftovers()
+            self.started_at = self.story.timeline.now + seconds / 2
+        self.schedule(seconds)
+
+    def _count_clear(self, *, is_finished: bool) -> None:
+        self.clear_number += is_finished or self.clear_numbers == "every clear"
 
     def _recreate(self) -> None:
+        if not self.names_one_airflow:
+            self._end_leftovers()
         self.started_at = self.story.timeline.now + RECREATED
+        self.lives += 1
+        self.clear_number = 0
         self.try_number = 0
         self.max_tries = self.retries
         self.series += 1
         self.schedule(RECREATED)
+
+    def _end_leftovers(self) -> None:
+        """Left out of the bounded world: a leftover that cannot know that it is one.
+
+        With a new start date only a name tells it so, and with a new region nothing does.
+        """
+        for worker in self.workers:
+            if worker.is_alive:
+                worker.kill(may_stop=False)
 
     # ------------------------------------------------------------------------------------------------- events
 
@@ -221,6 +301,7 @@ class Airflow:
         elif act == "failed by hand and cleared":
             self._clear()
         else:
+            self._count_clear(is_finished=False)
             if self.try_number > self.max_tries:
                 # More tries than there are: only this kind of clear brings that about, so it is recognised.
                 self.series += 1
@@ -263,11 +344,27 @@ class Airflow:
     def strange_key(self) -> str | None:
         """What the run of somebody else carries: nothing of ours, or a key that is nearly ours."""
         self._strangers += 1
-        near = replace(self.key, try_number=self.try_number + 1, post="1.abcd")
-        match self._strangers % 3:
-            case 0:
-                return None
-            case 1:
-                return str(replace(near, map_index=3))
-            case _:
-                return str(replace(near, deployment="elsewhere"))
+        mine = self.key.with_post("1.abcd")
+        newer = replace(mine, try_number=mine.try_number + 1)
+        hour = 3_600_000_000
+        keys: list[RunKey | None] = [
+            replace(newer, map_index=3),
+            replace(mine, loop_index=1, region="other"),
+            replace(mine, version="v9"),
+            None,
+        ]
+        match self.name:
+            case "configured" if self.workers_are == "alike":
+                # A copy of the database, in which the name was set first; and another Airflow.
+                keys += [replace(newer, deployment="copy"), replace(newer, deployment="copy", start=mine.start + hour)]
+            case "base URL" if self.workers_are == "alike":
+                keys += [
+                    # A copy of this database whose name was set. Its run of the same try would be taken for ours.
+                    replace(newer, try_number=mine.try_number + 10, deployment="copy", is_configured=True),
+                    replace(newer, deployment="elsewhere.example.com", start=mine.start + hour),
+                    replace(mine, deployment="elsewhere.example.com", start=mine.start - hour),
+                ]
+            case "localhost" if self.workers_are == "alike":
+                keys += [replace(newer, start=mine.start + hour), replace(mine, start=mine.start - hour)]
+        key = keys[self._strangers % len(keys)]
+        return None if key is None else str(key)

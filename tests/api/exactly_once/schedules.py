@@ -13,6 +13,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from tests.api.exactly_once import scheduler
 from tests.api.exactly_once.invariants import Ledger, Violation
 from tests.api.exactly_once.network import Network
 from tests.api.exactly_once.scheduler import Airflow
@@ -40,15 +41,21 @@ MODES: tuple[dict[str, object], ...] = (
     {"stop_former": False},
     {"durable": False},
     {"busy_timeout": 100.0},
-    {"wait_elsewhere": True},
+    {"can_defer": True},
+    {"can_defer": True, "wait_when_busy": False},
 )
 ECHOES = ("full", "not in lists", "none")
 PAGES = (100, 3)
-FACES = ("skipped", "code 9", "412")
-PASTS = ("nothing", "four runs", "eight refusals", "three runs that show nothing", "an active run", "an unlisted run")
+FACES = ("skipped", "code 9", "412", "code 9, in other words", "409, in other words")
+CLOCKS = (0.0, 600.0, -600.0)
+DATES = (True, False)
+PASTS = (
+    "nothing", "four runs", "eight refusals", "three runs that show nothing", "three old runs that show nothing",
+    "an active run", "an unlisted run", "an active run below thirty refusals",
+)  # fmt: skip
 SHIFT = 12
 """Choice points by which departures are moved in the search for a shorter schedule."""
-SETTINGS = 7
+SETTINGS = 12
 """Choice points before the task begins."""
 
 
@@ -64,6 +71,8 @@ class Options:
     """Processes may outlive their try."""
     stale_and_late: bool = False
     """A start may be late, or its run unlisted, while such a process lives: then nothing can hold."""
+    is_cut: bool = False
+    """A look may end before it has seen what it was to see."""
     stale_and_blind: bool = False
     """Processes may outlive their try where no environment is shown: then nobody can tell that he is a leftover."""
 
@@ -107,10 +116,21 @@ class Story:
         retries = pick("retries", RETRIES)
         retry_delay = pick("retry_delay", RETRY_DELAYS)
         mode = pick("mode", MODES)
-        habits = Habits(echo=pick("echo", ECHOES), page=pick("page", PAGES), busy=pick("busy", FACES))
+        habits = Habits(
+            echo=pick("echo", ECHOES),
+            page=pick("page", PAGES),
+            busy=pick("busy", FACES),
+            clock=pick("clock", CLOCKS),
+            has_date=pick("date", DATES),
+        )
         self.cml = Cml(self.timeline, habits)
         self.is_blind = habits.echo == "none"
-        self.airflow = Airflow(self, mode, retries, retry_delay)
+        setup = (
+            pick("name", scheduler.NAMES),
+            pick("workers", scheduler.WORKERS),
+            pick("clear_number", scheduler.CLEAR_NUMBERS),
+        )
+        self.airflow = Airflow(self, mode, retries, retry_delay, setup)
         self._past(pick("past", PASTS))
 
     def play(self) -> None:
@@ -136,13 +156,14 @@ class Story:
 
     def may_outlive(self) -> bool:
         """Whether a process may live on after Airflow has given it up."""
-        return self.options.stale and (not self.is_blind or self.options.stale_and_blind)
+        is_fenced = self.airflow.workers_are == "alike" and (not self.is_blind or self.options.stale_and_blind)
+        return self.options.stale and is_fenced
 
     def may_be_late(self) -> bool:
         """Whether a start may be late, or a run unlisted, now."""
         return self.options.stale_and_late or not self.airflow.has_leftovers
 
-    def _past(self, past: str) -> None:
+    def _past(self, past: str) -> None:  # noqa: PLR0912 - a table of pasts
         """What the job has behind it, or is at, when the task begins."""
         cml = self.cml
         match past:
@@ -155,8 +176,17 @@ class Story:
             case "three runs that show nothing":
                 for age in (7200.0, 3600.0, 600.0):
                     cml.add(None, None, (0.0, "FAILED"), echoes=False, age=age)
+            case "three old runs that show nothing":
+                # Older than a day: so old they are without a Date header, too.
+                for age in (300_000.0, 200_000.0, 100_000.0):
+                    cml.add(None, None, (0.0, "FAILED"), echoes=False, age=age)
             case "an active run":
                 cml.add(None, self.airflow.strange_key(), (40.0, "SUCCEEDED"))
+            case "an active run below thirty refusals":
+                cml.add(None, self.airflow.strange_key(), (800.0, "SUCCEEDED"), age=300.0)
+                for number in range(30):
+                    age = 250.0 - 5.0 * number
+                    cml.add(None, self.airflow.strange_key(), (0.0, "SKIPPED"), age=age, executed=False)
             case "an unlisted run":
                 cml.add(None, self.airflow.strange_key(), (40.0, "SUCCEEDED"), lag=self.options.lag)
             case _:

@@ -38,7 +38,7 @@ MODES: tuple[dict[str, Any], ...] = (
     {},
     {"durable": False},
     {"stop_former": False},
-    {"wait_elsewhere": True},
+    {"can_defer": True},
     {"wait_when_busy": False},
 )
 WISHES = (1, 2, 2, 2, 2, 3, 3, 4, 6, 10)
@@ -143,7 +143,7 @@ class Story:
     def key(self) -> RunKey:
         """What Airflow knows of the present try."""
         return RunKey("here", "dag", f"run {self.seed}", "task", -1, 1_700_000_000_000_000, self.max_tries,
-                      self.retries, self.try_number)  # fmt: skip
+                      self.retries, self.try_number, is_configured=True)  # fmt: skip
 
     def over(self) -> None:
         """Count the faults that came true, and take back all."""

@@ -44,11 +44,15 @@ class Worker:
         self.frozen_until = float("-inf")
         self.ending: Ending | None = None
         self.losses = 0
+        self.was_refused = False
+        """CML has refused it something for good: a look, or a start."""
+        self.began = story.timeline.now
+        self.dag_run_began = story.airflow.started_at
         self.seen_red: set[Run] = set()
         self.refusals: dict[str, int] = {}
         self.passed_over: dict[str, set[int]] = {}
         self.looks = 0
-        self.one_try = OneTry(start, partial(story.ledger.took_for_own, self), story.tell)
+        self.one_try = OneTry(start, partial(story.ledger.took_for_own, self), story.tell, story.airflow.resumed)
         self.exchange: Exchange[Ending] = self.one_try.play()
 
     def __str__(self) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import heapq
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_cml.api.run_key import RUN_KEY_VARIABLE
@@ -33,6 +34,8 @@ SCHEDULING = 1.0
 """Seconds a run is scheduling before it runs."""
 QUOTA_WINDOW = 40.0
 """Seconds a workspace stays out of quota."""
+LOCKED_WINDOW = 700.0
+"""Seconds a workspace answers every start with a conflict that says nothing of an active run."""
 
 
 class Timeline:
@@ -105,7 +108,12 @@ class Habits:
     page: int = 100
     """Entries of a page at most, whatever is asked for."""
     busy: str = "skipped"
-    """Which face a busy job has: a "skipped" run, "code 9", or "412" of an older gateway without an entry."""
+    """How a busy job answers: with a "skipped" run, "code 9", or "412" of an older gateway without an entry; or with
+    "code 9, in other words" and "409, in other words", which do not say that a run is active."""
+    clock: float = 0.0
+    """Seconds by which CML's clock is ahead of Airflow's."""
+    has_date: bool = True
+    """Whether answers carry a Date header."""
 
 
 class Cml:
@@ -117,7 +125,10 @@ class Cml:
         self.runs: list[Run] = []
         """Oldest first, refusals included."""
         self.quota_until = float("-inf")
+        self.locked_until = float("-inf")
         self.down_until = float("-inf")
+        self.down = "503"
+        """What is heard of it until then."""
 
     def active(self) -> Run | None:
         moment = self.timeline.now
@@ -150,7 +161,7 @@ class Cml:
             ending=life[1],
             executed=executed,
             shown=json.dumps(json.dumps(environment) if echoes and self.habits.echo != "none" else ""),
-            created=date(moment).isoformat(),
+            created=date(moment + self.habits.clock).isoformat(),
         )
         self.runs.append(run)
         return run
@@ -188,7 +199,13 @@ class Cml:
         token = str(begin + size) if begin + size < len(listed) else ""
         with_environment = self.habits.echo == "full"
         entries = ", ".join(run.body(moment, with_environment=with_environment) for run in page)
-        return _answer(200, f'{{"job_runs": [{entries}], "next_page_token": "{token}"}}'), page
+        response = _answer(200, f'{{"job_runs": [{entries}], "next_page_token": "{token}"}}')
+        if self.habits.has_date:
+            response = replace(response, headers={**response.headers, "date": self.date_header()})
+        return response, page
+
+    def date_header(self) -> str:
+        return format_datetime(date(self.timeline.now + self.habits.clock), usegmt=True)
 
     def answer_run(self, run: Run) -> Response:
         return _answer(200, run.body(self.timeline.now, with_environment=True))
