@@ -63,7 +63,9 @@ def fail_busy(attempt: JobRunAttempt, busy: Busy) -> NoReturn:
 
 def too_long_busy(watched: Watched, message: str) -> CmlTaskError | CmlTaskFailError:
     """The error where the job was busy until a deadline: of the wait for it, or of the whole try."""
-    if watched.deadline is not None and watched.free_deadline == watched.deadline:
+    if watched.deadline is not None and (
+        watched.free_deadline == watched.deadline or events.seconds_to(watched.deadline) == 0
+    ):
         return with_facts(
             CmlTimeoutError(f"The time of this try was over before a run was started. {message}"), watched
         )

@@ -61,7 +61,7 @@ def find_target(task: CmlJobRunSensor, hook: Callable[[], CmlTaskHook], context:
     run_id = _run_id(task.run_id) if given == ["run_id"] else None
     run_key = _run_key(task.run_key) if given == ["run_key"] else None
     since = moment_of(task.since) if given == ["since"] else None
-    ids = hook().find_task_job(str(task.project), str(task.job))
+    ids = hook().find_job_ids(str(task.project), str(task.job))
     if since is None:
         return Target(ids, run_id, run_key)
     looked_at = first_poke(context) if task.reschedule and context is not None else None

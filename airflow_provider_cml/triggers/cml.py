@@ -182,7 +182,10 @@ class CmlJobFreeTrigger(OneEventTrigger):
     async def _wait(self, watched: events.Watched) -> Outcome:
         if self.only_gap:
             left = events.seconds_to(watched.deadline)
-            await asyncio.sleep(self.gap if left is None else min(self.gap, left))
+            if left is not None and left < self.gap:
+                await asyncio.sleep(left)
+                return Outcome(Ending.TIMED_OUT, None, "The task was still waiting before its first start.")
+            await asyncio.sleep(self.gap)
             return Outcome(Ending.FREE)
         moment = asyncio.get_running_loop().time()
         place = line.Place(self.date, self.map_index, self.name, moment + max(self.gap, line.QUIET))

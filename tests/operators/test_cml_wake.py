@@ -13,20 +13,27 @@ import pytest
 from airflow_provider_cml import events
 from airflow_provider_cml.api.conversations import history, starting
 from airflow_provider_cml.api.conversations.history import OUTAGE_PATIENCE, UNREACHABLE_PATIENCE
+from airflow_provider_cml.api.conversations.posting import GRACE
 from airflow_provider_cml.api.conversations.starting import SETTLE
 from airflow_provider_cml.api.conversations.watching import Ending, Outcome
 from airflow_provider_cml.api.errors import CmlInterruptedError
 from airflow_provider_cml.api.models import JobRun
 from airflow_provider_cml.api.states import JobRunStatus
 from airflow_provider_cml.compat import AirflowFailException, AirflowNotFoundException
-from airflow_provider_cml.failures import CmlRefusedFailError, CmlTaskError, CmlTimeoutError, CmlUnansweredError
+from airflow_provider_cml.failures import (
+    CmlRefusedFailError,
+    CmlStartFailError,
+    CmlTaskError,
+    CmlTimeoutError,
+    CmlUnansweredError,
+)
 from airflow_provider_cml.hooks.task import CmlTaskHook
 from airflow_provider_cml.operators import attempt
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.triggers.cml import CmlJobRunTrigger
 from tests.airflow_side import TaskDeferred, context_of, set_connection
 from tests.api.conversations.paper import IDS, KEY, PaperJob
-from tests.api.playing import document, html
+from tests.api.playing import document, grpc_error, html
 
 if TYPE_CHECKING:
     from airflow_provider_cml.api.wire import Exchange, Request
@@ -76,6 +83,30 @@ def test_variables_that_cannot_be_used_any_more(watched: events.Watched, outcome
         wake(task, watched, outcome)
 
     assert (caught.value.project_id, caught.value.job_id) == (IDS.project_id, IDS.job_id)
+
+
+def test_lost_starts_count_for_the_whole_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A try that has lost two answers before it was deferred ends for good with the third."""
+    paper = AwayJob(0.0, 0.0)
+    paper.fates = ["vanished"]
+    serve(monkeypatch, paper)
+    with pytest.raises(CmlStartFailError, match="answers to 3 starts of this try were lost"):
+        wake(operator(deferrable=True), replace(IN_LINE, losses=2), FREE)
+
+
+def test_progress_of_a_try_goes_to_sleep_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that were lost, rejections and the first conflict are in the state of the trigger."""
+    paper = AwayJob(0.0, 0.0)
+    paper.fates = ["vanished", grpc_error(409, "not now", 10)]
+    serve(monkeypatch, paper)
+    task = operator(deferrable=True)
+    with pytest.raises(TaskDeferred) as asleep:
+        task.execute(context_of(task))
+    state = events.Watched.from_json(asleep.value.trigger.watched)
+
+    assert (state.losses, state.refusals, asleep.value.trigger.only_gap) == (1, 1, True)
+    assert state.conflict_since is not None
+    assert state.conflict_since >= GRACE
 
 
 # ---------------------------------------------------------------- CML is away

@@ -239,6 +239,23 @@ def test_job_that_becomes_free(connections: Emulator, workspace: Workspace, job:
     assert connections.ledger.count("CreateJobRun") == 0
 
 
+@pytest.mark.parametrize(
+    ("fields", "ending"),
+    [({}, Ending.FREE), ({"busy_deadline": 0.0}, Ending.FREE), ({"deadline": 0.0}, Ending.TIMED_OUT)],
+)
+def test_time_that_has_to_pass(
+    connections: Emulator, workspace: Workspace, job: Job, fields: dict[str, float], ending: Ending
+) -> None:
+    """A wait for time asks CML nothing, busy job or not, and is no wait for the job; the try's own time bounds it."""
+    workspace.add_run(job)
+    (outcome,) = fire(
+        CmlJobFreeTrigger("cml_default", watched(job, **fields), 5.0, "2026-11-21", -1, "a", gap=0.1, only_gap=True)
+    )
+
+    assert outcome.ending is ending
+    assert connections.ledger.requests() == []
+
+
 def test_wait_for_a_job_is_bounded(connections: Emulator, workspace: Workspace, job: Job) -> None:
     """A job that stays busy past the deadline is told as that, with the run that keeps it."""
     run = workspace.add_run(job)
