@@ -64,6 +64,7 @@ class Listing(Generic[T]):
 
     items: list[T]
     is_complete: bool
+    page_size: int
     date: datetime | None = None
 
 
@@ -107,7 +108,7 @@ def _read_pages(
         items.extend(page.items)
         token = page.next_page_token
         if not token or is_enough(items):
-            return Listing(items, not token, date)
+            return Listing(items, not token, page_size, date)
         check_token(token, seen)
         if len(items) >= ITEMS_AT_MOST:
             message = f"CML answered a list that is too long: it goes on after {len(items)} items."

@@ -67,6 +67,7 @@ class History:
         self.shows_environments = False
         """Whether any run of this job has shown its environment. Where one does, a run that shows none has none."""
         self._lists_show = False
+        self._page_size = v2.PAGE_SIZE if self.reads_back else FIRST_ENTRIES
         self._has_answered = start.has_connected
         self._key = start.key
         self._dag_run_age = start.dag_run_age
@@ -160,8 +161,8 @@ class History:
                 self._date, self._dated_at = page.date, (yield from now())
             return page
 
-        size = v2.PAGE_SIZE if self.reads_back else FIRST_ENTRIES
-        listing = yield from read_list(fetch_page, is_enough, size)
+        listing = yield from read_list(fetch_page, is_enough, self._page_size)
+        self._page_size = listing.page_size
         if is_back:
             self.is_cut = not (listing.is_complete or (listing.items and self.is_before_dag_run(listing.items[-1])))
         return listing.items

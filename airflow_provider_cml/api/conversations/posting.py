@@ -141,11 +141,12 @@ class Posting:
             self._loss = None
             self._reject("CML called the job busy", is_capacity=False)
             return True
-        left = loss.sent_at + GRACE - (yield from now())
-        if left > 0:
+        # A look may take minutes in an outage; what counts is what CML held when it was sent.
+        over_at = loss.sent_at + GRACE
+        if self.history.looked_at < over_at:
             gap = LOSS_GAPS[min(loss.looks, len(LOSS_GAPS) - 1)]
             loss.looks += 1
-            yield from pause(min(gap, left))
+            yield from pause(min(gap, over_at - (yield from now())))
             return True
         unknown = [
             run.id for run in self.history.unreadable if run.id not in loss.listed and self.history.may_be_new(run)

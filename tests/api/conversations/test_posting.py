@@ -49,7 +49,7 @@ def backoff(paper: PaperJob, posting: Posting) -> float:
 def settle(paper: PaperJob, posting: Posting) -> None:
     """Go on with a lost start until it is settled, as turn after turn would."""
     while paper.player.play(posting.settle_loss()):
-        pass
+        paper.player.play(posting.history.look())
 
 
 def test_an_accepted_start() -> None:
@@ -259,17 +259,18 @@ def test_a_lost_start(fate: Fate) -> None:
 
 
 def test_a_lost_start_is_looked_for_in_growing_gaps_until_its_time_is_over() -> None:
-    """2, 5, 10, 20, 20 ... seconds, to exactly GRACE after sending; then it may be sent again."""
+    """2, 5, 10, 20, 20 ... seconds, to a look that is sent when GRACE is over; then it may be sent again."""
     paper = PaperJob("vanished", latency=3.0)
     posting = posting_on(paper)
     post(paper, posting)
     sent_at = paper.started_at[0]
     while posting.is_pending:
         assert paper.player.play(posting.settle_loss())
+        paper.player.play(posting.history.look())
 
     assert list(LOSS_GAPS) == paper.player.pauses[:4]
     assert {LOSS_GAPS[-1]} == set(paper.player.pauses[4:-1])
-    assert sent_at + GRACE == paper.player.now
+    assert sent_at + GRACE <= posting.history.looked_at <= sent_at + GRACE + 2 * paper.player.latency
     assert "taken for lost, and sent again" in paper.player.said
     assert not paper.player.play(posting.settle_loss())
 

@@ -23,9 +23,9 @@ from airflow_provider_cml.api.errors import (
     CmlUnavailableError,
 )
 from airflow_provider_cml.api.run_key import RunKey
-from airflow_provider_cml.api.wire import Response
+from airflow_provider_cml.api.wire import Request, Response
 from tests.api.conversations.paper import IDS, KEY, Fate, PaperJob, dag_run_age, of_dag_run, try_number
-from tests.api.playing import grpc_error, html, lost, unsent
+from tests.api.playing import Outcome, grpc_error, html, lost, unsent
 
 BUSY_FACES = [
     pytest.param(grpc_error(400, "job run for job x already active", 9), id="400"),
@@ -1080,6 +1080,27 @@ def test_without_echoes_and_not_durable() -> None:
     paper.add("succeeded")
 
     assert Origin.STARTED is started(paper, try_number(2), durable=False).origin
+
+
+class SlowSingles(PaperJob):
+    """A job whose runs cannot be asked for singly, for some minutes."""
+
+    def _answer(self, request: Request) -> Outcome:
+        if request.path.rpartition("/")[2].startswith("run0") and self.player.now < 1200.0:
+            return Response(503)
+        return super()._answer(request)
+
+
+def test_a_loss_is_judged_by_a_look_sent_after_its_time() -> None:
+    """A look may take minutes in an outage: what it shows is what CML held when it was sent."""
+    paper = SlowSingles(("late", 30.0))
+    paper.echoes = False
+    paper.player.at(1.0, lambda: paper.add("skipped", age=0))
+
+    with pytest.raises(CmlRunMayExistError, match="shows no environment"):
+        begin(paper)
+
+    assert paper.posts == 1
 
 
 def test_without_echoes_a_loss_is_for_good() -> None:

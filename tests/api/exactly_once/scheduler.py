@@ -232,8 +232,9 @@ class Airflow:
         # is counted makes it look like one that ended in the dag run's earlier life.
         is_counted = self.clear_numbers != "not given" and (is_finished or self.clear_numbers == "every clear")
         seconds = RECREATED if self.lives > 1 and self.try_number == 1 and is_counted else CLEARED
-        if is_finished and not self.names_one_airflow:
-            self._end_leftovers()
+        if is_finished:
+            if not self.names_one_airflow:
+                self._end_leftovers()
             self.started_at = self.story.timeline.now + seconds / 2
         self.schedule(seconds)
 
