@@ -6,8 +6,6 @@ import itertools
 import json
 import re
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from airflow_provider_cml.emulator import Life
+from tests.airflow.backfills import create_backfill
 from tests.airflow.conftest import SCENARIO
 from tests.airflow.deployment import words_of
 
@@ -41,7 +40,7 @@ def test_backfill_of_thirty_dates(
     job = declare("daily report", Life(running=3.0))
     before = Counter(cml.ledger.counts())
     begin = time.monotonic()
-    create_backfill(airflow)
+    create_backfill(airflow, "daily", FIRST, DATES, "--max-active-runs", str(AT_ONCE))
     ages = watch(airflow, say, begin)
 
     instances = airflow.get("dags/daily/dagRuns/~/taskInstances?limit=100")["task_instances"]
@@ -67,26 +66,6 @@ def test_backfill_of_thirty_dates(
     assert skipped <= 6
     assert requests.total() <= 20 * DATES
     assert max(ages) <= LONGEST_PROCESS
-
-
-def create_backfill(airflow: Deployment) -> None:
-    """As on the command line; repeated if SQLite was locked just then, and nothing was done."""
-    dates = ["--from-date", FIRST.date().isoformat()]
-    dates += ["--to-date", (FIRST + timedelta(days=DATES - 1)).date().isoformat()]
-    command = ["backfill", "create", "--dag-id", "daily", *dates, "--max-active-runs", str(AT_ONCE)]
-    for _ in range(3):
-        with airflow.paused("daily"):
-            done = subprocess.run(
-                [sys.executable, "-m", "airflow", *command],
-                env=airflow.environment,
-                capture_output=True,
-                text=True,
-                timeout=180,
-                check=False,
-            )
-        if airflow.get("backfills?dag_id=daily")["backfills"]:
-            return
-    raise AssertionError(done.stdout + done.stderr)
 
 
 def watch(airflow: Deployment, say: Callable[[str], None], begin: float) -> list[float]:
