@@ -8,7 +8,7 @@
 #   make coverage       which lines the unit tests run
 #   make simulate       schedules of the exactly-once model, with live progress: N=, SEED=
 #   make removals       takes out the lines behind each promise of the README, one by one: its tests must fail
-#   make test-airflow   scenarios on a real scheduler and triggerer
+#   make test-airflow   scenarios on a real scheduler and triggerer; SHORT=1 with fewer dates in an outage
 #   make matrix         the wheel on every supported Airflow: imports, form, tests, example DAGs, clears; a table at the
 #                       end. SHORT=1 clears on the lowest and the newest only
 #   make package        wheel and sdist: reproducible, complete, checked, and the emulator from the installed wheel
@@ -107,7 +107,7 @@ simulate: setup
 	@$(BIN)/python -m tests.simulate $(N) $(SEED)
 
 test-airflow: setup
-	$(call timed,test-airflow,$(CLEAN)/scenarios $(BIN)/python -m pytest -q -m airflow --timeout=1800 $(ARGS) tests/airflow)
+	$(call timed,test-airflow,$(CLEAN)/scenarios SHORT=$(SHORT) $(BIN)/python -m pytest -q -m airflow --timeout=1800 $(ARGS) tests/airflow)
 
 matrix: setup
 	$(call timed,matrix,$(BIN)/python -m tests.matrix $(if $(SHORT),--short) $(ARGS))

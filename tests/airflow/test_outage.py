@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = SCENARIO
 
-FIRST, DATES = datetime(2025, 6, 1, tzinfo=UTC), 30
+FIRST, DATES = datetime(2025, 6, 1, tzinfo=UTC), 8 if os.environ.get("SHORT") else 30
 AWAY = 120.0
 """Seconds from the start of the first task until the workspace is there."""
 BUDGET = 600.0
@@ -28,7 +29,7 @@ BUDGET = 600.0
 
 
 def test_workspace_is_away_for_two_minutes(airflow: Deployment, say: Callable[[str], None]) -> None:
-    """30 of 30 green, each with one run that succeeded, although the first ones began while CML refused connections."""
+    """All dates are green, each with one run that succeeded, although the first began while CML was unreachable."""
     days = [(FIRST + timedelta(days=number)).date().isoformat() for number in range(DATES)]
     workspace = Workspace()
     project = workspace.add_project("alice", "Risk Analysis")
