@@ -134,7 +134,8 @@ class Transport:
                     _check_size(body, request)
                 self._reached = True
                 return _response(self.endpoint, answer.status_code, answer.headers.items(), bytes(body))
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        # A chunk's size may be a number beyond all bounds, which http.client hands to the socket.
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError, OverflowError) as error:
             failure = self._failure(request, error)
         # Not above: raised there it would carry the library's error, whose text may hold a proxy's password.
         raise failure

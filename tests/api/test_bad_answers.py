@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_cml.api import v1, v2
@@ -275,12 +275,14 @@ CHUNKS = [
     b"zz\r\n{}\r\n",
     b"ffffffffffffffffffff\r\n{}",
     b"-1\r\n",
+    b"-8000000000000001\r\n",
     b"2\r\n{}",
     b"2;x=\xff\r\n{}\r\n",
 ]
 
 
 @settings(max_examples=80, suppress_health_check=list(HealthCheck))
+@example(line=LINES[3], headers=b"", body=b"-8000000000000001\r\n")
 @given(
     line=st.sampled_from(LINES),
     headers=st.lists(st.sampled_from(HEADERS), max_size=2).map(b"".join),
