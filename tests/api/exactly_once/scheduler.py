@@ -228,10 +228,11 @@ class Airflow:
         self.max_tries = self.try_number + self.retries
         self.series += 1
         self._count_clear(is_finished=is_finished)
-        # Left out of the bounded world: the first start of a dag run made again is still on its way, and a clear that
+        # Left out of the bounded world: the first start in a dag run made again is still on its way, and a clear that
         # is counted makes it look like one that ended in the dag run's earlier life.
         is_counted = self.clear_numbers != "not given" and (is_finished or self.clear_numbers == "every clear")
-        seconds = RECREATED if self.lives > 1 and self.try_number == 1 and is_counted else CLEARED
+        has_landed = any(run.worker and run.worker.dag_run_life == self.lives for run in self.story.cml.runs)
+        seconds = RECREATED if self.lives > 1 and not has_landed and is_counted else CLEARED
         if is_finished:
             if not self.names_one_airflow:
                 self._end_leftovers()

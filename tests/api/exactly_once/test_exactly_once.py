@@ -6,7 +6,7 @@ unlisted (V2), a late start beside a process that Airflow has given up (V3), a p
 given-up process where no environment is shown (V5), a clear of a running task that Airflow records like a retry (V6),
 CML's own Job Retry (V7), two edits of `retries` around a clear (4.1), one lowering it between two tries (4.1); a dag
 run, or an iteration of a loop, made again within 90 s of a start that is still on its way, and a clear that is counted
-within 90 s of the first start of a dag run made again; a process that Airflow has given up and that cannot know it:
+within 90 s of the first start in a dag run made again; a process that Airflow has given up and that cannot know it:
 where its workers are configured differently, in an earlier life of a dag run on `localhost`, or in an iteration that
 was made again; and a copy of the database whose name was not set, or not set in the original.
 

@@ -48,6 +48,7 @@ class Worker:
         """CML has refused it something for good: a look, or a start."""
         self.began = story.timeline.now
         self.dag_run_began = story.airflow.started_at
+        self.dag_run_life = story.airflow.lives
         self.seen_red: set[Run] = set()
         self.refusals: dict[str, int] = {}
         self.passed_over: dict[str, set[int]] = {}
