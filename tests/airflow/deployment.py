@@ -161,8 +161,8 @@ class DagRun:
     def path(self) -> str:
         return f"dags/{self.dag_id}/dagRuns/{self.run_id}"
 
-    def task(self, task_id: str, map_index: int = -1) -> Task:
-        return Task(self, task_id, map_index)
+    def task(self, task_id: str, map_index: int = -1, iteration: int | None = None) -> Task:
+        return Task(self, task_id, map_index, iteration)
 
     def state(self) -> str:
         return str(self.airflow.get(self.path)["state"])
@@ -181,15 +181,25 @@ class DagRun:
         assert self.state() == "success", self.report()
 
     def clear(self, *task_ids: str) -> None:
-        body = {"dag_run_id": self.run_id, "task_ids": list(task_ids), "only_failed": False, "reset_dag_runs": True}
-        self.airflow.post(f"dags/{self.dag_id}/clearTaskInstances", {**body, "dry_run": False})
+        self._clear({"task_ids": list(task_ids)})
+
+    def clear_exactly(self, *tasks: Task) -> None:
+        """Clear these iterations or map indexes alone (3.4)."""
+        self._clear({"task_instance_ids": [task.record()["id"] for task in tasks]})
+
+    def clear_all(self) -> None:
+        self.airflow.post(f"{self.path}/clear", {"only_failed": False, "dry_run": False})
+
+    def _clear(self, what: dict[str, Any]) -> None:
+        body = {"dag_run_id": self.run_id, "only_failed": False, "reset_dag_runs": True, "dry_run": False}
+        self.airflow.post(f"dags/{self.dag_id}/clearTaskInstances", {**body, **what})
 
     def delete(self) -> None:
         self.airflow.delete(self.path)
 
     def report(self) -> str:
         """State and last words of every task that is not green."""
-        tasks = [(Task(self, ti["task_id"], ti["map_index"]), ti) for ti in self.tasks()]
+        tasks = [(Task(self, ti["task_id"], ti["map_index"], iteration_of(ti)), ti) for ti in self.tasks()]
         return "\n".join(
             f"--- {self.dag_id} {task}: {ti['state']}, try {ti['try_number']}\n" + "\n".join(task.log()[-60:])
             for task, ti in tasks
@@ -197,16 +207,27 @@ class DagRun:
         )
 
 
+def iteration_of(ti: dict[str, Any]) -> int | None:
+    """The iteration of a loop that this task instance belongs to (3.4)."""
+    found: dict[str, Any] = ti.get("loop_iteration") or {}
+    return found.get("iteration")
+
+
 @dataclass(frozen=True)
 class Task:
-    """A task of a dag run, in all its tries."""
+    """A task of a dag run, in all its tries.
+
+    :param iteration: of its loop (3.4), as it is now: a clear may have made it anew.
+    """
 
     dag_run: DagRun
     task_id: str
     map_index: int = -1
+    iteration: int | None = None
 
     def __str__(self) -> str:
-        return self.task_id + (f"[{self.map_index}]" if self.map_index >= 0 else "")
+        iteration = "" if self.iteration is None else f" of iteration {self.iteration}"
+        return self.task_id + (f"[{self.map_index}]" if self.map_index >= 0 else "") + iteration
 
     @property
     def airflow(self) -> Deployment:
@@ -223,8 +244,13 @@ class Task:
 
     def record(self) -> dict[str, Any]:
         """The task instance as Airflow tells it."""
-        found: dict[str, Any] = self.airflow.get(self.indexed)
-        return found
+        if self.iteration is None:
+            only: dict[str, Any] = self.airflow.get(self.indexed)
+            return only
+        wanted = (self.task_id, self.map_index, self.iteration)
+        found = [ti for ti in self.dag_run.tasks() if (ti["task_id"], ti["map_index"], iteration_of(ti)) == wanted]
+        # One that was cleared while it ran is told beside the new one until its worker is gone; ids count up with time.
+        return max(found, key=lambda ti: ti["region_id"])
 
     def state(self) -> str:
         return str(self.record()["state"])
@@ -251,20 +277,32 @@ class Task:
     def mark(self, state: str) -> None:
         self.airflow.patch(self.indexed, {"new_state": state})
 
+    def query(self) -> str:
+        """What tells this task instance from others of its task."""
+        query = f"map_index={self.map_index}"
+        if self.iteration is None:
+            return query
+        record = self.record()
+        return f"{query}&region_id={record['region_id']}&region_index={record['region_index']}"
+
     def xcoms(self) -> dict[str, Any]:
-        entries = f"{self.path}/xcomEntries"
-        keys = [entry["key"] for entry in self.airflow.get(f"{entries}?map_index={self.map_index}")["xcom_entries"]]
-        return {key: self.airflow.get(f"{entries}/{key}?map_index={self.map_index}")["value"] for key in keys}
+        entries, query = f"{self.path}/xcomEntries", self.query()
+        keys = [entry["key"] for entry in self.airflow.get(f"{entries}?{query}")["xcom_entries"]]
+        return {key: self.airflow.get(f"{entries}/{key}?{query}")["value"] for key in keys}
 
     def links(self) -> dict[str, str]:
-        found: dict[str, str] = self.airflow.get(f"{self.path}/links?map_index={self.map_index}")["extra_links"]
+        found: dict[str, str] = self.airflow.get(f"{self.path}/links?{self.query()}")["extra_links"]
         return found
 
     def log(self, try_number: int | None = None) -> list[str]:
         """The lines of worker and triggerer about this task, of one try or all."""
         folder = self.airflow.home / "logs" / f"dag_id={self.dag_run.dag_id}" / f"run_id={self.dag_run.run_id}"
         folder = folder / f"task_id={self.task_id}" / (f"map_index={self.map_index}" if self.map_index >= 0 else "")
-        files = sorted(folder.glob(f"attempt={'*' if try_number is None else try_number}.log*"))
+        name = f"attempt={'*' if try_number is None else try_number}.log*"
+        if self.iteration is not None:
+            # One that a clear has made anew has a number behind its own: pass=1.2.
+            name = f"pass={self.iteration}*/**/{name}"
+        files = sorted(folder.glob(name))
         return [readable(line) for file in files for line in file.read_text(errors="replace").splitlines()]
 
     def process(self) -> psutil.Process | None:
