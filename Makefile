@@ -9,6 +9,7 @@
 #   make simulate       schedules of the exactly-once model, with live progress: N=, SEED=
 #   make removals       takes out the lines behind each promise of the README, one by one: its tests must fail
 #   make test-airflow   scenarios on a real scheduler and triggerer; SHORT=1 with fewer dates in an outage
+#   make test-loops     task groups that are looped over, on the newest pre-release of Airflow 3.4
 #   make matrix         the wheel on every supported Airflow: imports, form, tests, example DAGs, clears; a table at the
 #                       end. SHORT=1 clears on the lowest and the newest only
 #   make package        wheel and sdist: reproducible, complete, checked, and the emulator from the installed wheel
@@ -28,6 +29,7 @@ ARGS   ?=
 
 NEWEST  := .venv
 LOWEST  := .venv-2.11
+LOOPS   := .venv-3.4
 MATRIX  := .venv-matrix
 PEERS   := .venv-bench
 PACKAGE := .venv-package
@@ -45,8 +47,8 @@ timed = @begin=$$(date +%s); ( $(2) ); status=$$?; \
 	echo "$(1): $$( [ $$status = 0 ] && echo ok || echo FAILED ) after $$(( $$(date +%s) - begin )) s"; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow chaos soak coverage removals simulate demo demo-ui \
-	matrix matrix-record package bench constraints clean
+.PHONY: help setup setup-lowest check fix test test-newest test-lowest test-airflow test-loops chaos soak coverage removals simulate \
+	demo demo-ui matrix matrix-record package bench constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -71,6 +73,13 @@ $(LOWEST)/.installed: pyproject.toml constraints-2.11.txt $(UV)
 	@[ -x $(LOWEST)/bin/python ] || $(UV) venv -q --no-project \
 		--python "$$($(PYTHON) -c 'import sys; print(sys.executable if sys.version_info < (3, 13) else "<3.13,>=3.11")')" $(LOWEST)
 	$(call timed,setup-lowest,$(UV) pip install -q --python $(LOWEST)/bin/python -c constraints-2.11.txt -e . --group test)
+	@touch $@
+
+# A pre-release moves, so nothing constrains it: whoever wants a newer one takes this environment away.
+$(LOOPS)/.installed: pyproject.toml $(UV)
+	@[ -x $(LOOPS)/bin/python ] || $(UV) venv -q --no-project --python $(BIN)/python $(LOOPS)
+	$(call timed,setup (Airflow 3.4),$(UV) pip install -q --python $(LOOPS)/bin/python --prerelease=allow \
+		'apache-airflow>=3.4.0b1' -e . --group test)
 	@touch $@
 
 # ---------------------------------------------------------------------------------------------------------- tiers
@@ -108,6 +117,9 @@ simulate: setup
 
 test-airflow: setup
 	$(call timed,test-airflow,$(CLEAN)/scenarios SHORT=$(SHORT) $(BIN)/python -m pytest -q -m airflow --timeout=1800 $(ARGS) tests/airflow)
+
+test-loops: $(LOOPS)/.installed
+	$(call timed,test-loops,$(CLEAN)/loops $(LOOPS)/bin/python -m pytest -q -m airflow -k loop --timeout=1800 $(ARGS) tests/airflow)
 
 matrix: setup
 	$(call timed,matrix,$(BIN)/python -m tests.matrix $(if $(SHORT),--short) $(ARGS))
@@ -179,7 +191,7 @@ matrix-record: setup
 	@$(BIN)/python -m tests.matrix --record $(ARGS)
 
 clean:
-	rm -rf $(NEWEST) $(LOWEST) $(MATRIX) $(PACKAGE) $(CHAOS) $(PEERS) .airflow .coverage* htmlcov build dist .hypothesis \
-		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(NEWEST) $(LOWEST) $(LOOPS) $(MATRIX) $(PACKAGE) $(CHAOS) $(PEERS) .airflow .coverage* htmlcov build dist \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
 		example_dags/workspace/.runs example_dags/workspace/*/*/data example_dags/workspace/*/*/results
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
