@@ -8,8 +8,14 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG
 
+from airflow_provider_cml.api import v1
+from airflow_provider_cml.api.conversations import history
 from airflow_provider_cml.operators.cml import CmlRunJobOperator
 from airflow_provider_cml.sensors.cml import CmlJobRunSensor
+
+# The troubles last: no need to wait ten minutes for their end. A task's process reads this file.
+history.OUTAGE_PATIENCE = 30.0
+v1.UNSENT_PATIENCE = 30.0
 
 PROJECT = "alice/risk-analysis"
 PRIVATE = {"TEMPLATED": "{{ conn.warehouse.password }}", "LITERAL": os.environ["SCENARIO_LITERAL"]}
