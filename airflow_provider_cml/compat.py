@@ -138,8 +138,8 @@ async def aget_connection(conn_id: str) -> Connection:
 def is_killed_for_certain(ti: Any) -> bool:
     """Whether Airflow calls a trigger's `on_kill` only where a user has ended the task (3.4+).
 
-    3.3 calls it where a triggerer loses its triggers, too. What 3.4 tells of a state is of the newest iteration of a
-    loop, so there it must not be asked.
+    3.3 also calls it where a triggerer loses its triggers. 3.4 returns the state of the newest iteration of a loop, so
+    there the state must not be used.
     """
     return hasattr(ti, "region_id")
 

@@ -3,7 +3,7 @@
 An event crosses processes through Airflow's database: it may be of another version, or half of one, and `airflow dags
 test` drops what `defer(kwargs=...)` was given. So the event carries everything the resume needs.
 
-The law: only this module knows an event's keys; JSON primitives only. Fields are read tolerantly, because task and
+Only this module knows an event's keys; JSON primitives only. Fields are read tolerantly, because task and
 triggerer may be of two releases: unknown ones are ignored, missing ones have their defaults. Values are read strictly:
 what is not understood is an error, never a success.
 """

@@ -129,7 +129,7 @@ class RunKey:
 
     @property
     def names_one_airflow(self) -> bool:
-        """Whether the deployment tells this Airflow from others. Two laptops are both `localhost`."""
+        """Whether the deployment identifies one Airflow. Two laptops are both `localhost`."""
         try:
             host = urlsplit(f"//{self.deployment}").hostname or ""
         except ValueError:

@@ -1,6 +1,6 @@
 """What DAG authors ask of a workspace, about projects, jobs and runs that they give by id or by name.
 
-The law: the names first, then the operation. Ids cost no request.
+Names are looked up first, then the operation is called. Ids cost no request.
 """
 
 from __future__ import annotations
